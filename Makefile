@@ -1,0 +1,29 @@
+# `make train` and `make test` do everything on a fresh machine: environment, install, run.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: train test test-all check clean
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lensgen needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+train: .venv/installed   ## pretrain a masked autoencoder on streamed lenses, at a size that suits the machine
+	$(BIN)/python -m trainers.mae --stream
+
+test: .venv/installed    ## everything but the slow tests
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: .venv/installed
+	$(BIN)/python -m pytest
+
+check: .venv/installed   ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv build *.egg-info

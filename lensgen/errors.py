@@ -1,0 +1,40 @@
+"""What can go wrong, and which exception says so.
+
+Every message names the thing, the value it had, what is allowed (with its unit) and what to do about it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LensgenError(Exception):
+    """Base of every error that lensgen raises on purpose."""
+
+
+class ParameterError(LensgenError, ValueError):
+    """A value is out of range, not finite, or of the wrong shape."""
+
+
+class UnknownNameError(LensgenError, KeyError):
+    """A profile, preset, class, field or option that does not exist."""
+
+    def __str__(self) -> str:  # KeyError would print the repr, with the quotes escaped
+        return str(self.args[0])
+
+
+class PresetError(LensgenError, ValueError):
+    """A preset contradicts itself or leaves out a choice that it must make."""
+
+
+class EngineError(LensgenError, RuntimeError):
+    """An engine was named that cannot do what was asked of it."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """The error for a name that is not among `known`, with the nearest one suggested."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return UnknownNameError(f"unknown {kind} '{name}'.{hint} Known: {', '.join(known)}.")

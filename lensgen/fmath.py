@@ -1,0 +1,60 @@
+"""The primitives that formulas are written in.
+
+A formula is straight-line code over these, + - * / and calls to its like. Called with torch tensors it is the
+reference: any dtype, any device, differentiable. Under `bitwise()` the same formula runs on `lensgen.exact` instead,
+and gives the same bits on every device: that is how a formula may also take part in drawing parameters.
+
+Every `where` must clamp each branch's input to that branch's own domain: the gradient of the branch not taken is
+multiplied by zero, and zero times infinity is NaN.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor
+
+from lensgen import exact
+
+_bitwise: ContextVar[bool] = ContextVar("bitwise", default=False)
+
+
+@contextlib.contextmanager
+def bitwise() -> Iterator[None]:
+    """Within it, primitives are those of `lensgen.exact` (float64 tensors only)."""
+    token = _bitwise.set(True)
+    try:
+        yield
+    finally:
+        _bitwise.reset(token)
+
+
+def _primitive(usual: Callable[..., Tensor], same_bits: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def primitive(*args: Tensor) -> Tensor:
+        return same_bits(*args) if _bitwise.get() else usual(*args)
+
+    return primitive
+
+
+sqrt = _primitive(torch.sqrt, exact.sqrt)
+exp = _primitive(torch.exp, exact.exp)
+log = _primitive(torch.log, exact.log)
+log1p = _primitive(torch.log1p, exact.log1p)
+sin = _primitive(torch.sin, exact.sin)
+cos = _primitive(torch.cos, exact.cos)
+atan = _primitive(torch.atan, exact.atan)
+atan2 = _primitive(torch.atan2, exact.atan2)
+asinh = _primitive(torch.asinh, exact.asinh)
+absolute = torch.abs
+where = torch.where
+
+
+def maximum(x: Tensor, y: Tensor | float) -> Tensor:
+    return torch.maximum(x, y) if isinstance(y, Tensor) else torch.clamp(x, min=y)
+
+
+def minimum(x: Tensor, y: Tensor | float) -> Tensor:
+    return torch.minimum(x, y) if isinstance(y, Tensor) else torch.clamp(x, max=y)

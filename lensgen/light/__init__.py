@@ -1,0 +1,18 @@
+"""Light profiles, one file each. To add one: write its file, and name it in `_MODULES`."""
+
+from __future__ import annotations
+
+from lensgen.errors import unknown_name
+from lensgen.light import sersic
+from lensgen.profile import LightProfile
+
+_MODULES = (sersic,)
+
+LIGHT_PROFILES: dict[str, LightProfile] = {module.PROFILE.name: module.PROFILE for module in _MODULES}
+
+
+def light_profile(name: str) -> LightProfile:
+    """The registered profile of that name; UnknownNameError otherwise."""
+    if name not in LIGHT_PROFILES:
+        raise unknown_name("light profile", name, LIGHT_PROFILES)
+    return LIGHT_PROFILES[name]

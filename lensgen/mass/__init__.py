@@ -1,0 +1,18 @@
+"""Mass profiles, one file each. To add one: write its file, and name it in `_MODULES`."""
+
+from __future__ import annotations
+
+from lensgen.errors import unknown_name
+from lensgen.mass import convergence, epl, nfw, point, shear, sie, sis, tnfw, vortex
+from lensgen.profile import MassProfile
+
+_MODULES = (sis, sie, epl, shear, convergence, point, nfw, tnfw, vortex)
+
+MASS_PROFILES: dict[str, MassProfile] = {module.PROFILE.name: module.PROFILE for module in _MODULES}
+
+
+def mass_profile(name: str) -> MassProfile:
+    """The registered profile of that name; UnknownNameError otherwise."""
+    if name not in MASS_PROFILES:
+        raise unknown_name("mass profile", name, MASS_PROFILES)
+    return MASS_PROFILES[name]
