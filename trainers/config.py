@@ -1,0 +1,165 @@
+"""The options that trainers share, as nested dataclasses; `command_line.parse` fills them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+import yaml
+
+from trainers.errors import ConfigError
+
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true"]
+
+
+def require(name: str, value: float, low: float, high: float = float("inf")) -> None:
+    """Raises `ConfigError` unless `low <= value <= high`."""
+    if not low <= value <= high:
+        allowed = f"{low:g} or more" if high == float("inf") else f"{low:g} to {high:g}"
+        raise ConfigError(f"{name} is {value}; allowed: {allowed}.")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where images come from: exactly one of --stream and --data."""
+
+    stream: bool = False
+    """Simulate every image as it is needed; none is seen twice."""
+    data: Path | None = None
+    """A stored set: .npz or .h5 with image [N,C,H,W] or [N,H,W] and label [N]."""
+    preset: str = "model_a"
+    """What --stream simulates; `python -m lensgen info` lists the presets."""
+    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Change a field of the preset, e.g. --set grid.size=32; may be repeated."""
+    seed: int = 0
+    """Seed of images, weights and masks."""
+
+    def require_one_source(self) -> None:
+        """Raises `ConfigError` unless exactly one of `stream` and `data` is given."""
+        if self.stream and self.data is not None:
+            raise ConfigError(f"--stream and --data {self.data} were both given; give one of the two.")
+        if not self.stream and self.data is None:
+            raise ConfigError("no images: give --stream to simulate them or --data PATH for a stored set.")
+        if self.data is not None and self.set:
+            raise ConfigError(f"--set {self.set[0]} changes a preset and does nothing to --data; leave it out.")
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """`set` as a mapping, values read as YAML."""
+        pairs = {}
+        for item in self.set:
+            name, equals, value = item.partition("=")
+            if not (name and equals and value):
+                raise ConfigError(f"--set {item} is not of the form FIELD=VALUE, e.g. --set grid.size=32.")
+            pairs[name] = yaml.safe_load(value)
+        return pairs
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Length, place and speed of the run."""
+
+    steps: int = 1000
+    """Optimizer steps; the learning rate's schedule spans them."""
+    minutes: float | None = None
+    """Time for the whole run; timed at start-up, which may lower --steps, once."""
+    batch_size: int = 128
+    """Images a step on each device."""
+    out: Path | None = None
+    """Folder of the run; by default the first free of runs/TRAINER_001, ..."""
+    log_every: int = 10
+    """Steps between updates of logs and progress."""
+    validate_every: int = 250
+    """Steps between validations: masked MSE and probes."""
+    checkpoint_every: int = 250
+    """Steps between checkpoints."""
+    keep: int = 2
+    """Checkpoints kept; older ones are deleted."""
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Kind of device; auto takes a GPU where there is one."""
+    devices: int = 1
+    """Number of devices (processes); each streams its own images."""
+    strategy: str = "auto"
+    """Lightning Fabric strategy; auto is ddp on several devices."""
+    precision: Precision = "auto"
+    """Number format; auto is bf16-mixed on a GPU, 32-true on a CPU."""
+    compile: bool = False
+    """Compile the model with torch.compile."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "log_every", "validate_every", "checkpoint_every", "keep", "devices"):
+            require(name, getattr(self, name), 1)
+        if self.minutes is not None:
+            require("minutes", self.minutes, 0.1)
+
+    @property
+    def fabric_precision(self) -> Any:
+        """`precision` with auto resolved for this machine."""
+        if self.precision != "auto":
+            return self.precision
+        on_gpu = self.accelerator == "cuda" or (self.accelerator == "auto" and torch.cuda.is_available())
+        return "bf16-mixed" if on_gpu else "32-true"
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with a linear warm-up and a cosine to the end."""
+
+    lr: float = 1e-3
+    """Peak learning rate, for the whole batch as it is."""
+    final_lr: float = 0.01
+    """Learning rate at the last step, as a fraction of the peak."""
+    warmup: float = 0.1
+    """Fraction of the steps over which the rate climbs from zero."""
+    weight_decay: float = 0.05
+    """Decoupled weight decay; none on biases, norms and tokens."""
+    beta1: float = 0.9
+    """Decay of the mean of gradients."""
+    beta2: float = 0.95
+    """Decay of the mean of squared gradients."""
+    clip: float | None = 1.0
+    """Largest norm of the gradient; None does not clip."""
+
+    def __post_init__(self) -> None:
+        require("optimizer.lr", self.lr, 1e-12, 10)
+        require("optimizer.weight_decay", self.weight_decay, 0)
+        for name in ("final_lr", "warmup"):
+            require(f"optimizer.{name}", getattr(self, name), 0, 1)
+        for name in ("beta1", "beta2"):
+            require(f"optimizer.{name}", getattr(self, name), 0, 0.99999)
+        if self.clip is not None:
+            require("optimizer.clip", self.clip, 1e-6)
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """Frozen validation images; the probes fit on some and are scored on others."""
+
+    fit: int = 1000
+    """Images that the probes and the mean image are fitted on."""
+    score: int = 500
+    """Images that masked MSE and probes are scored on."""
+    neighbours: int = 20
+    """Neighbours of the kNN probe."""
+
+    def __post_init__(self) -> None:
+        require("validation.neighbours", self.neighbours, 1)
+        require("validation.fit", self.fit, max(10, self.neighbours))
+        require("validation.score", self.score, 10)
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """What every trainer has; a trainer's own options are fields of a subclass."""
+
+    config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """A recipe: a YAML file or a name in trainers/recipes; flags override it."""
+    resume: Path | None = None
+    """Go on with the run in this folder, or from one of its checkpoints."""
+    data: tyro.conf.OmitArgPrefixes[DataConfig] = field(default_factory=DataConfig)
+    run: tyro.conf.OmitArgPrefixes[RunConfig] = field(default_factory=RunConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)

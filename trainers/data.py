@@ -1,0 +1,176 @@
+"""What a trainer is fed with: a source of batches, frozen validation images, and the one transform of its inputs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+import lensgen
+from trainers.config import DataConfig, ValidationConfig
+from trainers.errors import ConfigError, DataError
+from trainers.stored import StoredSet, StoredStream, read_stored
+
+# What the encoder's features are probed for when images are simulated.
+PROBED_PARAMETERS = ("lens.theta_E", "source.center_x", "source.center_y")
+
+
+class Batch(Protocol):
+    """What trainers use of a batch; `lensgen.Batch` and `StoredBatch` are such."""
+
+    @property
+    def image(self) -> Tensor: ...
+    @property
+    def label(self) -> Tensor: ...
+    @property
+    def params(self) -> dict[str, Tensor]: ...
+    @property
+    def index(self) -> Tensor: ...
+
+
+class Source(Protocol):
+    """An endless iterable of batches that knows its position."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class InputTransform:
+    """asinh(x / scale): linear in the noise, logarithmic in the bright arcs, fixed for a data set.
+
+    Attributes:
+        scale: the sky noise in the units of the images, or 1 % of the median peak of a noise-free set.
+    """
+
+    scale: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale < float("inf"):
+            raise ConfigError(f"the input transform's scale is {self.scale}; it must be positive and finite.")
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Transformed images, of any shape."""
+        return torch.asinh(image / self.scale)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Everything a trainer is fed with.
+
+    Attributes:
+        source: training batches of this rank.
+        fit, score: frozen validation images, disjoint from one another and from training.
+        transform: what every model input goes through.
+        image_shape: `(C, H, W)`.
+        class_names: names of the labels 0, 1, ...
+        targets: names of the parameters that features are probed for.
+        identity: says in a checkpoint which data these are.
+        distinct: how many different training images there are; None when they never repeat.
+    """
+
+    source: Source
+    fit: Batch
+    score: Batch
+    transform: InputTransform
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    targets: tuple[str, ...]
+    identity: dict[str, Any]
+    distinct: int | None
+
+
+def key_of(*parts: object) -> int:
+    """A 63-bit seed that depends on all parts, for random numbers that must not depend on anything drawn before."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+
+
+def open_data(
+    config: DataConfig,
+    validation: ValidationConfig,
+    batch_size: int,
+    device: torch.device,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Data:
+    """The simulator's stream or a stored set, as `config` says.
+
+    Args:
+        batch_size: images a batch, of each rank.
+
+    Raises:
+        ConfigError, DataError: see there; UnknownNameError: no such preset or field of a preset.
+    """
+    config.require_one_source()
+    if config.data is not None:
+        stored = read_stored(config.data)
+        return _open_stored(stored, config, validation, batch_size, device, rank, world_size)
+    return _open_stream(config, validation, batch_size, device, rank, world_size)
+
+
+def _open_stream(
+    config: DataConfig, validation: ValidationConfig, batch_size: int, device: torch.device, rank: int, world_size: int
+) -> Data:
+    held_out = lensgen.Simulator(config.preset, seed=config.seed, device=device, split="val")
+    held_out = held_out.override(config.overrides)
+    source = lensgen.LensStream(
+        config.preset,
+        batch_size=batch_size,
+        seed=config.seed,
+        device=device,
+        rank=rank,
+        world_size=world_size,
+        overrides=config.overrides,
+    )
+    return Data(
+        source=source,
+        fit=held_out.batch(start=0, size=validation.fit),
+        score=held_out.batch(start=validation.fit, size=validation.score),
+        transform=InputTransform(float(held_out.input_scale)),
+        image_shape=held_out.image_shape,
+        class_names=tuple(held_out.class_names),
+        targets=PROBED_PARAMETERS,
+        identity={"preset": held_out.preset.name, "overrides": config.overrides, "stream": source.state_dict()},
+        distinct=None,
+    )
+
+
+def _open_stored(
+    stored: StoredSet,
+    config: DataConfig,
+    validation: ValidationConfig,
+    batch_size: int,
+    device: torch.device,
+    rank: int,
+    world_size: int,
+) -> Data:
+    generator = torch.Generator().manual_seed(key_of(config.seed, "hold out"))
+    order = torch.randperm(len(stored), generator=generator)
+    held_out = validation.fit + validation.score
+    if held_out > len(stored) // 2:
+        raise DataError(
+            f"--data {stored.path} has {len(stored)} images, of which validation would hold out {held_out}, more than "
+            "half; lower --validation.fit and --validation.score."
+        )
+    rows = order[held_out:]
+    image = stored.image
+    peaks = image[rows].flatten(1).amax(dim=1)
+    scale = 0.01 * float(peaks.median())
+    if scale <= 0:
+        raise DataError(f"--data {stored.path}: half of the images have no positive pixel. Subtract less sky.")
+    return Data(
+        source=StoredStream(stored, rows, batch_size, config.seed, device, rank, world_size),
+        fit=stored.take(order[: validation.fit], device),
+        score=stored.take(order[validation.fit : held_out], device),
+        transform=InputTransform(scale),
+        image_shape=(image.shape[1], image.shape[2], image.shape[3]),
+        class_names=tuple(f"class {number}" for number in range(int(stored.label.max()) + 1)),
+        targets=tuple(name for name, column in stored.params.items() if torch.isfinite(column).all()),
+        identity={"data": str(stored.path), "fingerprint": stored.fingerprint, "images": len(stored)},
+        distinct=len(rows),
+    )

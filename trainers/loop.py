@@ -1,0 +1,275 @@
+"""The one training loop: every trainer hands it a task and a source of images.
+
+What happens at step n depends on the seed and n alone: the images (the source's position), the masks and augmentations
+(the `key` handed to the task) and the learning rate. So a run that was killed and resumed is the run that was not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import torch
+from lightly.utils.scheduler import cosine_warmup_schedule
+from lightning.fabric import Fabric
+from timm.optim import param_groups_weight_decay
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from trainers.checkpoint import Checkpoint, load_optimizer, load_weights, write_checkpoint
+from trainers.command_line import save_config
+from trainers.config import OptimizerConfig, TrainerConfig
+from trainers.data import Batch, Source, key_of
+from trainers.errors import CheckpointError, TrainingError
+from trainers.logs import Logs
+from trainers.timing import Interrupt, SimulationClock, seconds_since_start
+
+
+class Task(Protocol):
+    """What a trainer trains, and how it is judged.
+
+    Attributes:
+        model: on the device, bare (not wrapped for several processes).
+        about: JSON-able; what a checkpoint says of model, data and transform.
+    """
+
+    model: nn.Module
+    about: dict[str, Any]
+
+    def loss(self, forward: nn.Module, batch: Batch, key: int) -> Tensor:
+        """The scalar loss of a batch; `forward` is the wrapped model, `key` seeds all randomness."""
+
+    def validate(self) -> dict[str, float]:
+        """Figures on frozen validation images; called on rank 0 alone."""
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a run is, summed over the sessions that it was resumed in."""
+
+    step: int = 0
+    training_seconds: float = 0.0
+    simulating_seconds: float = 0.0
+
+    def share_simulating(self) -> float:
+        """Fraction of the time in training steps that went into making images."""
+        return self.simulating_seconds / self.training_seconds if self.training_seconds else 0.0
+
+
+class Loop:
+    """Trains a task, logs, validates and writes checkpoints into a folder.
+
+    Args:
+        fabric: launched.
+        task: what to train.
+        source: batches of this rank.
+        config: the run's options; `run.steps` may be lowered by `start` to keep `run.minutes`.
+    """
+
+    def __init__(self, fabric: Fabric, task: Task, source: Source, config: TrainerConfig) -> None:
+        self.fabric, self.task, self.source, self.config = fabric, task, source, config
+        assert config.run.out is not None, "claim_folder comes first"
+        self.folder = config.run.out
+        self.progress = Progress()
+        self.checkpoint: Path | None = None
+        self._bare_optimizer = build_optimizer(task.model, config.optimizer, fused=fabric.device.type == "cuda")
+        if config.run.compile:
+            task.model.compile()
+        self._forward, self._optimizer = fabric.setup(task.model, self._bare_optimizer)
+        self._clock = SimulationClock(fabric.device)
+        self._pending: list[dict[str, Any]] = []
+        self._logs: Logs | None = None
+
+    @property
+    def images_per_step(self) -> int:
+        """Images that all ranks together take in one step."""
+        return self.config.run.batch_size * self.fabric.world_size
+
+    def start(self) -> None:
+        """Begins a new run: validates the untrained model, fixes the number of steps, saves the configuration."""
+        self._open_logs()
+        begin = time.monotonic()
+        self._validate()
+        validation = time.monotonic() - begin
+        if self.config.run.minutes is not None:
+            affordable = self._affordable_steps(self.config.run.minutes * 60, validation)
+            steps = self.fabric.broadcast(min(self.config.run.steps, affordable))
+            self.config = dataclasses.replace(self.config, run=dataclasses.replace(self.config.run, steps=steps))
+        if self.fabric.is_global_zero:
+            save_config(self.config, self.folder)
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Goes on from a checkpoint.
+
+        Raises:
+            CheckpointError: it is of another model, other data or another number of processes.
+        """
+        load_weights(self.task.model, checkpoint)
+        load_optimizer(self._bare_optimizer, checkpoint.optimizer)
+        if checkpoint.about["images_per_step"] != self.images_per_step:
+            raise CheckpointError(
+                f"{checkpoint.path} was trained with {checkpoint.about['images_per_step']} images a step, this run has "
+                f"{self.images_per_step}; resume it on as many devices as it was started on."
+            )
+        try:
+            self.source.load_state_dict(checkpoint.about["stream"])
+        except ValueError as error:
+            raise CheckpointError(f"{checkpoint.path} cannot go on with these data: {error}") from error
+        self.progress = Progress(**checkpoint.about["progress"])
+        self.checkpoint = checkpoint.path
+        self._open_logs()
+
+    def run(self) -> None:
+        """Trains to the last step.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C; the step was finished and a checkpoint written.
+            TrainingError: the loss is not finite.
+            CheckpointError: a checkpoint could not be written.
+        """
+        run, progress = self.config.run, self.progress
+        first = progress.step
+        bar = tqdm(
+            total=run.steps, initial=first, unit="step", desc="training", dynamic_ncols=True,
+            disable=not self.fabric.is_global_zero, mininterval=0.5,
+        )  # fmt: skip
+        try:
+            with Interrupt() as interrupt, bar:
+                self._forward.train()
+                batches = iter(self.source)
+                lap = time.monotonic()
+                while progress.step < run.steps:
+                    self._train_step(batches)
+                    bar.update()
+                    step, last = progress.step, progress.step == run.steps
+                    validates = last or step % run.validate_every == 0
+                    saves = last or step % run.checkpoint_every == 0
+                    # several ranks must agree to stop, which they do where they meet anyway
+                    stops_at_once = interrupt.asked and self.fabric.world_size == 1
+                    if not (validates or saves or stops_at_once or step % run.log_every == 0):
+                        continue
+                    progress.training_seconds += self._report(bar, lap)
+                    stops = self._any_rank(interrupt.asked)
+                    if validates:
+                        self._validate()
+                    if saves or stops:
+                        self._save()
+                    if stops:
+                        raise KeyboardInterrupt
+                    lap = time.monotonic()
+        finally:
+            if self._logs is not None:
+                self._logs.close()
+
+    def _train_step(self, batches: Any) -> None:
+        with self._clock:
+            batch = next(batches)
+        rate = self._set_learning_rate()
+        number = self.progress.step * self.fabric.world_size + self.fabric.global_rank
+        loss = self.task.loss(self._forward, batch, key_of(self.config.data.seed, "train", number))
+        self.fabric.backward(loss)
+        if self.config.optimizer.clip is not None:
+            self.fabric.clip_gradients(self._forward, self._optimizer, max_norm=self.config.optimizer.clip)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self.progress.step += 1
+        # the loss stays on the device: reading it at every step would make the GPU wait
+        self._pending.append({"step": self.progress.step, "loss": loss.detach(), "learning_rate": rate})
+
+    def _set_learning_rate(self) -> float:
+        config, steps = self.config.optimizer, self.config.run.steps
+        rate = config.lr * cosine_warmup_schedule(
+            step=self.progress.step,
+            max_steps=steps,
+            start_value=1.0,
+            end_value=config.final_lr,
+            warmup_steps=round(config.warmup * steps),
+            warmup_start_value=0.0,
+        )
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _report(self, bar: Any, lap: float) -> float:
+        """Writes the rows since the last report; returns the seconds that these steps took."""
+        of_rank = torch.stack([row["loss"] for row in self._pending])
+        losses = cast(Tensor, self.fabric.all_reduce(of_rank, reduce_op="mean")).tolist()  # waits for the device
+        seconds, simulating = time.monotonic() - lap, self._clock.take()
+        self.progress.simulating_seconds += simulating
+        for row, loss in zip(self._pending, losses, strict=True):
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"the loss of step {row['step']} is {loss} (seed {self.config.data.seed}, {self.images_per_step} "
+                    f"images a step). Lower --optimizer.lr; the last checkpoint is {self.checkpoint}."
+                )
+            row["loss"] = loss
+            row["images"] = row["step"] * self.images_per_step
+        rate = len(self._pending) * self.images_per_step / seconds
+        share = min(1.0, simulating / seconds)
+        for row in self._pending:
+            row |= {"images_per_second": round(rate, 1), "share_simulating": round(share, 4)}
+        if self._logs is not None:
+            self._logs.write("train", self._pending)
+        bar.set_postfix_str(f"loss {losses[-1]:.4f}, {rate:,.0f} images/s, {share:.0%} simulating", refresh=False)
+        self._pending = []
+        return seconds
+
+    def _validate(self) -> None:
+        if self._logs is not None:
+            self.task.model.eval()
+            figures = self.task.validate()
+            self.task.model.train()
+            self._logs.write("validation", [{"step": self.progress.step, **figures}])
+        self.fabric.barrier()
+
+    def _save(self) -> None:
+        if self.fabric.is_global_zero:
+            about = {
+                **self.task.about,
+                "images_per_step": self.images_per_step,
+                "progress": dataclasses.asdict(self.progress),
+                "stream": self.source.state_dict(),
+            }
+            self.checkpoint = write_checkpoint(
+                self.folder, self.progress.step, self.task.model, self._bare_optimizer, about, self.config.run.keep
+            )
+        self.fabric.barrier()
+
+    def _any_rank(self, asked: bool) -> bool:
+        """Whether any rank was interrupted, so that all stop at the same step."""
+        if self.fabric.world_size == 1:
+            return asked
+        votes = self.fabric.all_reduce(torch.tensor(float(asked), device=self.fabric.device), reduce_op="sum")
+        return bool(cast(Tensor, votes) > 0)
+
+    def _open_logs(self) -> None:
+        if self.fabric.is_global_zero:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._logs = Logs(self.folder, self.progress.step)
+
+    def _affordable_steps(self, budget: float, validation: float) -> int:
+        """How many steps fit into the `budget` [s] of the whole run, from the time of a few that are not applied."""
+        repeats, source = 6, iter(self.source)
+        position = self.source.state_dict()
+        begin = time.monotonic()
+        for repeat in range(repeats + 1):
+            if repeat == 1:  # the first also pays for compilation and allocation
+                begin = time.monotonic()
+            self.fabric.backward(self.task.loss(self._forward, next(source), key_of("timing", repeat)))
+            self._optimizer.zero_grad()
+        if self.fabric.device.type == "cuda":
+            torch.cuda.synchronize(self.fabric.device)
+        a_step = (time.monotonic() - begin) / repeats
+        self.source.load_state_dict(position)
+        left = 0.9 * (budget - seconds_since_start()) - 2 * validation
+        return max(1, int(left / (a_step + validation / self.config.run.validate_every)))
+
+
+def build_optimizer(model: nn.Module, config: OptimizerConfig, fused: bool) -> torch.optim.AdamW:
+    """AdamW without weight decay on biases, norms and tokens."""
+    tokens = [name for name, _ in model.named_parameters() if name.endswith(("_token", "pos_embed"))]
+    groups = param_groups_weight_decay(model, config.weight_decay, no_weight_decay_list=tokens)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=fused)

@@ -1,0 +1,168 @@
+"""Masked-autoencoder pretraining on lenses that exist nowhere else: `python -m trainers.mae --stream`.
+
+The encoder sees the patches that a random mask leaves, the decoder predicts the pixels of the others (He et al. 2021,
+arXiv 2111.06377; for lenses arXiv 2512.06642). `--help` lists the options; `trainers/recipes/mae_*.yaml` are complete
+settings, of which `mae_cpu` or `mae_gpu` is taken by itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightly.models.utils import get_at_index
+from torch import Tensor, nn
+
+from trainers.checkpoint import read_checkpoint
+from trainers.command_line import exit_with_message, parse, values
+from trainers.config import TrainerConfig, require
+from trainers.data import Batch, Data, key_of, open_data
+from trainers.figures import draw_loss_curve, draw_reconstructions
+from trainers.loop import Loop
+from trainers.models.masked_autoencoder import DecoderConfig, MaskedAutoencoder, masked_mse
+from trainers.models.vit import ViTConfig
+from trainers.probes import probe
+from trainers.session import claim_folder, launch, say_how_to_resume
+from trainers.summary import write_summary
+
+
+@dataclass(frozen=True)
+class MAEConfig(TrainerConfig):
+    """Pretrain a masked autoencoder: hide most patches of a lens, predict their pixels from the others."""
+
+    mask_ratio: float = 0.75
+    """Fraction of patches hidden, 0.5 to 0.95."""
+    norm_pix: bool = False
+    """Predict pixels standardised within each patch."""
+    vit: ViTConfig = field(default_factory=ViTConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+
+    def __post_init__(self) -> None:
+        require("mask_ratio", self.mask_ratio, 0.5, 0.95)
+
+
+class MAETask:
+    """Trains a `MaskedAutoencoder`; judges it by masked MSE and by probes of its encoder.
+
+    Attributes:
+        mean_image_mse: masked MSE, on the same pixels, of predicting the mean of the `fit` images.
+    """
+
+    def __init__(self, config: MAEConfig, data: Data, device: torch.device) -> None:
+        self.config, self.data = config, data
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(key_of(config.data.seed, "weights"))
+            self.model: nn.Module = MaskedAutoencoder(data.image_shape, config.vit, config.decoder).to(device)
+        self.about: dict[str, Any] = {
+            "trainer": "mae",
+            "model": {
+                "image_shape": list(data.image_shape),
+                "vit": dataclasses.asdict(config.vit),
+                "decoder": dataclasses.asdict(config.decoder),
+            },
+            "transform": {"name": "asinh", "scale": data.transform.scale},
+            "data": data.identity,
+            "class_names": list(data.class_names),
+            "config": {key: value for key, value in values(config) if isinstance(value, (bool, int, float, str))},
+        }
+        self._fixed_mask = self.mask(len(data.score.image), key_of(config.data.seed, "validation mask"), device)
+        self.mean_image_mse = self._mean_image_mse()
+
+    @property
+    def autoencoder(self) -> MaskedAutoencoder:
+        assert isinstance(self.model, MaskedAutoencoder)
+        return self.model
+
+    def loss(self, forward: nn.Module, batch: Batch, key: int) -> Tensor:
+        """Masked MSE of a batch under the mask that `key` gives."""
+        images = self.data.transform(batch.image)
+        keep, masked = self.mask(len(images), key, images.device)
+        targets = self.autoencoder.targets(images, self.config.norm_pix)
+        return masked_mse(forward(images, keep, masked), targets, masked)
+
+    def validate(self) -> dict[str, float]:
+        """Masked MSE of the `score` images under a fixed mask, and the probes of the encoder."""
+        images, masked = self.data.transform(self.data.score.image), self._fixed_mask[1]
+        targets = self.autoencoder.targets(images, self.config.norm_pix)
+        return {
+            "masked_mse": float(masked_mse(self.predict(images, self._fixed_mask), targets, masked)),
+            "mean_image_mse": self.mean_image_mse,
+            **probe(
+                lambda part: self.autoencoder.features(self.data.transform(part)),
+                self.data.fit,
+                self.data.score,
+                self.data.targets,
+                self.config.validation.neighbours,
+            ),
+        }
+
+    def mask(self, size: int, key: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Token indices to keep and to mask for `size` images."""
+        return self.autoencoder.random_mask(size, self.config.mask_ratio, key, device)
+
+    def predict(self, images: Tensor, mask: tuple[Tensor, Tensor]) -> Tensor:
+        """Predictions `[N, M, E]` for transformed images, in float32 and without gradients."""
+        chunks = zip(images.split(250), mask[0].split(250), mask[1].split(250), strict=True)
+        with torch.no_grad():
+            return torch.cat([self.autoencoder(*chunk) for chunk in chunks])
+
+    def draw(self, folder: Path, lenses_per_class: int = 2) -> list[Path]:
+        """Draws reconstructions of validation images and the loss curve; returns the files."""
+        labels = self.data.score.label.cpu()
+        rows = torch.cat([torch.nonzero(labels == label)[:lenses_per_class, 0] for label in labels.unique()])
+        images = self.data.transform(self.data.score.image[rows])
+        mask = (self._fixed_mask[0][rows], self._fixed_mask[1][rows])
+        predicted = self.predict(images, mask)
+        hidden = self.autoencoder.paste(images, torch.full_like(predicted, torch.nan), mask[1])
+        painted = self.autoencoder.paste(images, predicted, mask[1], self.config.norm_pix)
+        names = [self.data.class_names[label] for label in labels[rows].tolist()]
+        original, seen, reconstruction = (picture[:, 0].cpu().numpy() for picture in (images, hidden, painted))
+        rules = ", patches standardised" if self.config.norm_pix else ""
+        title = f"{self.config.mask_ratio:.0%} of the {self.autoencoder.patch_size}-pixel patches masked{rules}"
+        files = [folder / "reconstructions.png", folder / "loss.png"]
+        half_width = self.data.image_shape[-1] / 2
+        draw_reconstructions(files[0], original, seen, reconstruction, names, title, half_width, "pixel")
+        draw_loss_curve(files[1], folder, self.mean_image_mse, "mean image, on the same pixels")
+        return files
+
+    def _mean_image_mse(self) -> float:
+        fit, score = (
+            self.autoencoder.targets(self.data.transform(part.image), self.config.norm_pix)
+            for part in (self.data.fit, self.data.score)
+        )
+        masked = self._fixed_mask[1]
+        mean = fit.mean(dim=0, keepdim=True).expand_as(score)
+        return float(masked_mse(get_at_index(mean, masked - 1), score, masked))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Trains as the command line says; returns the exit status: 0, or 130 after Ctrl-C."""
+    recipe = "mae_gpu" if torch.cuda.is_available() else "mae_cpu"
+    config = parse(MAEConfig, recipe, argv, prog="python -m trainers.mae")
+    loop: Loop | None = None
+    try:
+        fabric = launch(config.run)
+        config = claim_folder(config, "mae", fabric)
+        data = open_data(
+            config.data, config.validation, config.run.batch_size, fabric.device, fabric.global_rank, fabric.world_size
+        )
+        task = MAETask(config, data, fabric.device)
+        loop = Loop(fabric, task, data.source, config)
+        if config.resume is None:
+            loop.start()
+        else:
+            loop.resume(read_checkpoint(config.resume))
+        loop.run()
+        if fabric.is_global_zero:
+            write_summary(loop, data, task.draw(loop.folder))
+    except KeyboardInterrupt:
+        say_how_to_resume("trainers.mae", loop)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    exit_with_message(main)

@@ -1,0 +1,1 @@
+"""Models and model parts that timm does not have."""

@@ -1,0 +1,79 @@
+"""The ViT that trainers share: by timm, at any image size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+from timm.models.vision_transformer import VisionTransformer
+
+from lensgen.errors import unknown_name
+from trainers.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """The encoder, a vision transformer."""
+
+    patch_size: int = 8
+    """Side of a patch [pixels]; must divide the image's side."""
+    depth: int = 6
+    """Number of transformer blocks."""
+    width: int = 192
+    """Token dimension; a multiple of 4 and of the number of heads."""
+    heads: int = 6
+    """Attention heads in a block."""
+    timm_name: str | None = None
+    """A timm ViT, e.g. vit_small_patch16_224, in place of depth, width and heads."""
+
+    def __post_init__(self) -> None:
+        for name in ("patch_size", "depth", "width", "heads"):
+            require_positive(f"vit.{name}", getattr(self, name))
+
+
+def require_positive(name: str, value: int) -> None:
+    """Raises `ConfigError` unless `value` is at least 1."""
+    if value < 1:
+        raise ConfigError(f"{name} is {value}; allowed: 1 or more.")
+
+
+def require_width(name: str, width: int, heads: int) -> None:
+    """Raises `ConfigError` unless attention and the sine-cosine position embedding can split `width`."""
+    if width % heads or width % 4:
+        raise ConfigError(
+            f"{name}.width is {width} with {name}.heads {heads}; the width must be a multiple of the heads and of 4. "
+            f"Try {name}.width {4 * heads * max(1, round(width / (4 * heads)))}."
+        )
+
+
+def build_vit(config: ViTConfig, image_shape: tuple[int, int, int]) -> VisionTransformer:
+    """A ViT without a head, with one class token, for images of shape `(C, H, W)`, H = W.
+
+    Raises:
+        ConfigError: a patch size that does not divide the image, a width that cannot be split, an unknown timm name or
+            one that is not a plain ViT with a class token.
+    """
+    channels, height, width = image_shape
+    if height != width:
+        raise ConfigError(f"images are {height} x {width} pixels; the ViT takes square ones, e.g. --set grid.size=64.")
+    if height % config.patch_size or config.patch_size == height:
+        sizes = [str(size) for size in range(1, height) if height % size == 0]
+        raise ConfigError(
+            f"vit.patch_size is {config.patch_size}, which does not cut {height} pixels into patches; "
+            f"sizes that do: {', '.join(sizes)}."
+        )
+    shape: dict[str, Any] = {"img_size": height, "patch_size": config.patch_size, "in_chans": channels}
+    if config.timm_name is None:
+        require_width("vit", config.width, config.heads)
+        return VisionTransformer(**shape, num_classes=0, embed_dim=config.width, depth=config.depth, num_heads=config.heads)
+    return _timm_vit(config.timm_name, shape)
+
+
+def _timm_vit(name: str, shape: dict[str, Any]) -> VisionTransformer:
+    if name not in timm.list_models("vit_*"):
+        raise unknown_name("timm ViT", name, timm.list_models("vit_*_patch*"))
+    vit = timm.create_model(name, **shape, num_classes=0)
+    if not isinstance(vit, VisionTransformer) or vit.num_prefix_tokens != 1 or vit.cls_token is None:
+        raise ConfigError(f"vit.timm_name {name} is not a plain ViT with a class token; e.g. vit_small_patch16_224 is.")
+    return vit

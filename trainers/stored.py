@@ -1,0 +1,161 @@
+"""Stored sets: `.npz` and HDF5 files with `image`, `label` and, optionally, columns of numbers to probe for."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainers.errors import DataError
+
+
+@dataclass(frozen=True)
+class StoredBatch:
+    """Some images of a stored set, with the names of `lensgen.Batch`.
+
+    Attributes:
+        image: `[B, C, H, W]` float32.
+        label: `[B]` int64.
+        params: name -> `[B]`, the float columns of the file.
+        index: `[B]` int64, rows of the file.
+    """
+
+    image: Tensor
+    label: Tensor
+    params: dict[str, Tensor]
+    index: Tensor
+
+
+@dataclass(frozen=True)
+class StoredSet:
+    """A whole file in memory, as `StoredBatch` describes it."""
+
+    path: Path
+    image: Tensor
+    label: Tensor
+    params: dict[str, Tensor]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def take(self, rows: Tensor, device: torch.device) -> StoredBatch:
+        """These rows `[B]` of the file, on `device`."""
+        params = {name: column[rows].to(device) for name, column in self.params.items()}
+        return StoredBatch(self.image[rows].to(device), self.label[rows].to(device), params, rows.to(device))
+
+
+def read_stored(path: Path) -> StoredSet:
+    """Reads a stored set; nothing in it is unpickled.
+
+    Raises:
+        DataError: no such file, another format, a damaged file, missing or mis-shaped arrays, NaN in the images.
+    """
+    if not path.is_file():
+        raise DataError(f"--data {path}: there is no such file.")
+    if path.suffix not in {".npz", ".h5", ".hdf5"}:
+        raise DataError(f"--data {path}: the format is not known by '{path.suffix}'; give .npz, .h5 or .hdf5.")
+    try:
+        arrays = _read_npz(path) if path.suffix == ".npz" else _read_hdf5(path)
+    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+        raise DataError(f"--data {path} cannot be read as {path.suffix[1:]}: {error}") from error
+    return _check(path, arrays)
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _read_hdf5(path: Path) -> dict[str, np.ndarray]:
+    with h5py.File(path, "r") as file:
+        return {name: item[()] for name, item in file.items() if isinstance(item, h5py.Dataset) and item.ndim}
+
+
+def _check(path: Path, arrays: dict[str, np.ndarray]) -> StoredSet:
+    for name in ("image", "label"):
+        if name not in arrays:
+            raise DataError(f"--data {path} has no array '{name}'; it has: {', '.join(sorted(arrays)) or 'none'}.")
+    image, label = arrays["image"], arrays["label"]
+    if image.ndim == 3:
+        image = image[:, None]
+    if image.ndim != 4 or image.dtype.kind not in "fiu" or not image.size:
+        raise DataError(f"--data {path}: image is {image.dtype} {image.shape}; it must be [N,C,H,W] or [N,H,W].")
+    if label.shape != (len(image),) or label.dtype.kind not in "iu" or label.min() < 0:
+        raise DataError(
+            f"--data {path}: label is {label.dtype} {label.shape}; it must be integers from 0, of shape [{len(image)}]."
+        )
+    image = np.ascontiguousarray(image, dtype=np.float32)
+    bad = np.flatnonzero(~np.isfinite(image).all(axis=(1, 2, 3)))
+    if bad.size:
+        raise DataError(f"--data {path}: {bad.size} images are not finite, first in row {bad[0]}; leave them out.")
+    params = {
+        name: torch.from_numpy(column.astype(np.float32))
+        for name, column in sorted(arrays.items())
+        if column.shape == (len(image),) and column.dtype.kind == "f"
+    }
+    digest = hashlib.sha256(image.tobytes() + np.ascontiguousarray(label, dtype=np.int64).tobytes()).hexdigest()[:16]
+    return StoredSet(path, torch.from_numpy(image), torch.from_numpy(label.astype(np.int64)), params, digest)
+
+
+class StoredStream:
+    """Endless batches of some rows of a stored set, each epoch in a new order that depends on seed and epoch alone.
+
+    Rank r of w takes the batches r, r+w, ..., as `lensgen.LensStream` does.
+    """
+
+    def __init__(
+        self,
+        stored: StoredSet,
+        rows: Tensor,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.stored, self.rows, self.batch_size, self.seed, self.device = stored, rows, batch_size, seed, device
+        self.rank, self.world_size = rank, world_size
+        self.next_batch = 0
+
+    def __iter__(self) -> Iterator[StoredBatch]:
+        while True:
+            first = (self.next_batch * self.world_size + self.rank) * self.batch_size
+            self.next_batch += 1
+            yield self.stored.take(self._rows_at(first), self.device)
+
+    def _rows_at(self, first: int) -> Tensor:
+        """The rows at positions first, ..., first + batch_size - 1 of the endless sequence of epochs."""
+        parts, missing = [], self.batch_size
+        while missing:
+            epoch, offset = divmod(first, len(self.rows))
+            order = np.random.default_rng((self.seed, epoch)).permutation(len(self.rows))
+            parts.append(self.rows[order[offset : offset + missing]])
+            first, missing = first + len(parts[-1]), missing - len(parts[-1])
+        return torch.cat(parts)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position, as JSON-able numbers."""
+        return {"next_batch": self.next_batch, "seed": self.seed, "fingerprint": self.stored.fingerprint}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes to a saved position.
+
+        Raises:
+            ValueError: the position is of other images or another seed.
+        """
+        for name in ("seed", "fingerprint"):
+            if state.get(name) != self.state_dict()[name]:
+                raise ValueError(
+                    f"{name} of {self.stored.path} is {self.state_dict()[name]}, that of the saved position "
+                    f"{state.get(name)}: it is another set. Give the same --data and --seed, or start a new run."
+                )
+        self.next_batch = int(state["next_batch"])

@@ -1,0 +1,66 @@
+"""What a finished run says of itself: `summary.json` and a page on the terminal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from trainers.data import Data
+from trainers.logs import read_table
+from trainers.loop import Loop
+from trainers.timing import seconds_since_start
+
+
+def write_summary(loop: Loop, data: Data, figures: list[Path]) -> dict[str, Any]:
+    """Writes `summary.json` into the run's folder, prints it for people, and returns it.
+
+    `untrained` are the validation figures of step 0: of the same model as it was initialised.
+    """
+    progress = loop.progress
+    images = progress.step * loop.images_per_step
+    distinct = images if data.distinct is None else min(images, data.distinct)
+    rows = [
+        {name: float(value) for name, value in row.items() if name != "step"}
+        for row in read_table(loop.folder / "validation.csv")
+    ]
+    summary = {
+        "steps": progress.step,
+        "images_seen": images,
+        "images_distinct": distinct,
+        "images_repeated": images - distinct,
+        "images_per_second": round(images / progress.training_seconds, 1),
+        "share_of_time_simulating": round(progress.share_simulating(), 4),
+        "minutes_training": round(progress.training_seconds / 60, 2),
+        "minutes_of_this_session": round(seconds_since_start() / 60, 2),
+        "device": str(loop.fabric.device),
+        "data": data.identity,
+        "classes": list(data.class_names),
+        "untrained": rows[0],
+        "trained": rows[-1],
+        "checkpoint": str(loop.checkpoint),
+        "figures": [str(path) for path in figures],
+    }
+    (loop.folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    print(as_text(summary))
+    return summary
+
+
+def as_text(summary: dict[str, Any]) -> str:
+    """The summary for people."""
+    repeats = f"{summary['images_repeated']:,} of them repeats" if summary["images_repeated"] else "all different"
+    lines = [
+        "",
+        f"images seen      {summary['images_seen']:,}, {repeats}",
+        f"speed            {summary['images_per_second']:,.0f} images/s on {summary['device']}, "
+        f"{summary['share_of_time_simulating']:.0%} of the time making images",
+        f"time             {summary['minutes_of_this_session']:.1f} minutes in all, "
+        f"{summary['minutes_training']:.1f} of them training ({summary['steps']:,} steps)",
+        "",
+        f"on validation images (chance of a class {1 / len(summary['classes']):.2f})      untrained     trained",
+    ]
+    for name, value in summary["trained"].items():
+        lines.append(f"  {name:<40s} {summary['untrained'][name]:>12.4f}{value:>12.4f}")
+    lines += ["", f"checkpoint       {summary['checkpoint']}"]
+    lines += [f"figure           {path}" for path in summary["figures"]]
+    return "\n".join(lines)

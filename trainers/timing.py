@@ -1,0 +1,71 @@
+"""Clocks of the loop, and the Ctrl-C that waits for the end of a step."""
+
+from __future__ import annotations
+
+import signal
+import time
+from types import FrameType
+
+import torch
+
+from trainers import STARTED
+
+
+def seconds_since_start() -> float:
+    """Wall time since the program began, imports included [s]."""
+    return time.monotonic() - STARTED
+
+
+class SimulationClock:
+    """Sums the time spent in `with clock:` blocks.
+
+    On a GPU the call that makes a batch returns before the batch is made, so the device's own clock is read instead.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._seconds = 0.0
+        self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+
+    def __enter__(self) -> SimulationClock:
+        if self._device.type == "cuda":
+            pair = (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
+            pair[0].record()
+            self._events.append(pair)
+        else:
+            self._begin = time.monotonic()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._device.type == "cuda":
+            self._events[-1][1].record()
+        else:
+            self._seconds += time.monotonic() - self._begin
+
+    def take(self) -> float:
+        """The seconds since the last call; on a GPU to be called after the device was waited for."""
+        if self._events:
+            self._events[-1][1].synchronize()
+        seconds = self._seconds + sum(begin.elapsed_time(end) for begin, end in self._events) / 1000
+        self._seconds, self._events = 0.0, []
+        return seconds
+
+
+class Interrupt:
+    """Within it the first Ctrl-C (or SIGTERM) only sets `asked`; a second Ctrl-C interrupts at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> Interrupt:
+        self._former = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
