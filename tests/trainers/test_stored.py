@@ -1,0 +1,140 @@
+"""Stored sets: what is read, in which order, and what is refused."""
+
+import pickle
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from trainers.config import DataConfig, ValidationConfig
+from trainers.data import open_data
+from trainers.errors import DataError
+from trainers.stored import StoredStream, read_stored
+
+CPU = torch.device("cpu")
+
+
+def save(path, **arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+def good(count=40):
+    rng = np.random.default_rng(1)
+    image = rng.random((count, 8, 8), dtype=np.float32)
+    return {"image": image, "label": np.arange(count) % 3, "theta_E": rng.random(count)}
+
+
+def test_npz_and_hdf5_give_the_same(tmp_path):
+    one = read_stored(save(tmp_path / "a.npz", **good()))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, array in good().items():
+            file[name] = array
+    two = read_stored(tmp_path / "a.h5")
+    assert torch.equal(one.image, two.image) and torch.equal(one.label, two.label)
+    assert one.image.shape == (40, 1, 8, 8) and list(one.params) == ["theta_E"] and one.fingerprint == two.fingerprint
+
+
+def test_channels_and_whole_numbers_are_read(tmp_path):
+    path = save(tmp_path / "a.npz", image=np.full((5, 2, 8, 8), 3, dtype=np.uint8), label=np.zeros(5, int))
+    assert read_stored(path).image.shape == (5, 2, 8, 8) and read_stored(path).image.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": None}, "no array 'image'; it has: label, theta_E"),
+        ({"label": None}, "no array 'label'"),
+        ({"image": np.zeros((40, 8))}, r"must be \[N,C,H,W\] or \[N,H,W\]"),
+        ({"image": np.zeros((0, 8, 8))}, r"must be \[N,C,H,W\]"),
+        ({"label": np.zeros(7, int)}, r"must be integers from 0, of shape \[40\]"),
+        ({"label": np.zeros(40)}, "must be integers"),
+        ({"label": np.full(40, -1)}, "must be integers"),
+        ({"image": np.full((40, 8, 8), np.nan)}, "40 images are not finite, first in row 0"),
+    ],
+)
+def test_bad_arrays_are_explained(tmp_path, change, message):
+    arrays = {name: array for name, array in {**good(), **change}.items() if array is not None}
+    with pytest.raises(DataError, match=message):
+        read_stored(save(tmp_path / "a.npz", **arrays))
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.h5"])
+def test_files_that_are_something_else(tmp_path, name):
+    (tmp_path / name).write_bytes(b"no such format")
+    with pytest.raises(DataError, match=r"a\.(npz|h5) cannot be read"):
+        read_stored(tmp_path / name)
+
+
+def test_truncated_missing_and_unknown_files(tmp_path):
+    path = save(tmp_path / "a.npz", **good())
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match="cannot be read"):
+        read_stored(path)
+    with pytest.raises(DataError, match="no such file"):
+        read_stored(tmp_path / "b.npz")
+    (tmp_path / "a.pt").touch()
+    with pytest.raises(DataError, match=r"give \.npz, \.h5 or \.hdf5"):
+        read_stored(tmp_path / "a.pt")
+
+
+class Bomb:
+    exploded = False
+
+    def __reduce__(self):
+        return (setattr, (Bomb, "exploded", True))
+
+
+@pytest.mark.parametrize("wrap", [True, False])
+def test_nothing_is_unpickled(tmp_path, wrap):
+    path = tmp_path / "a.npz"
+    if wrap:
+        save(path, **{**good(), "image": np.array([Bomb()] * 40, dtype=object)})
+    else:
+        path.write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(DataError, match="cannot be read"):
+        read_stored(path)
+    assert not Bomb.exploded
+
+
+def test_each_epoch_has_every_row_once_in_a_new_order(tmp_path):
+    stored = read_stored(save(tmp_path / "a.npz", **good()))
+    batches = iter(StoredStream(stored, torch.arange(30), 7, seed=3, device=CPU))
+    rows = torch.cat([next(batches).index for _ in range(13)])
+    epochs = rows[:90].split(30)
+    assert all(torch.equal(epoch.sort().values, torch.arange(30)) for epoch in epochs)
+    assert not torch.equal(epochs[0], epochs[1])
+
+
+def test_two_ranks_share_out_the_sequence_of_one(tmp_path):
+    stored = read_stored(save(tmp_path / "a.npz", **good()))
+    one = iter(StoredStream(stored, torch.arange(40), 5, 0, CPU))
+    ranks = [iter(StoredStream(stored, torch.arange(40), 5, 0, CPU, rank, 2)) for rank in (0, 1)]
+    for number in range(10):
+        assert torch.equal(next(one).index, next(ranks[number % 2]).index)
+
+
+def test_a_resumed_stream_goes_on_and_refuses_other_data(tmp_path):
+    stored = read_stored(save(tmp_path / "a.npz", **good()))
+    first = StoredStream(stored, torch.arange(40), 5, 0, CPU)
+    batches = iter(first)
+    next(batches)
+    second = StoredStream(stored, torch.arange(40), 5, 0, CPU)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(next(iter(second)).index, next(batches).index)
+    for change in ({"seed": 1}, {"fingerprint": "other"}):
+        with pytest.raises(ValueError, match=f"{next(iter(change))} of .*another set"):
+            second.load_state_dict({**first.state_dict(), **change})
+
+
+def test_validation_images_are_held_out(tmp_path):
+    path = save(tmp_path / "a.npz", **good(60))
+    data = open_data(DataConfig(data=path), ValidationConfig(fit=10, score=10, neighbours=3), 20, CPU)
+    batches = iter(data.source)
+    seen = set(torch.cat([next(batches).index for _ in range(6)]).tolist())
+    held_out = set(data.fit.index.tolist()) | set(data.score.index.tolist())
+    assert len(seen) == data.distinct == 40 and len(held_out) == 20 and not seen & held_out
+    assert data.targets == ("theta_E",)
+    with pytest.raises(DataError, match="has 60 images, of which validation would hold out 35"):
+        open_data(DataConfig(data=path), ValidationConfig(fit=25, score=10, neighbours=3), 20, CPU)
