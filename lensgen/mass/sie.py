@@ -12,6 +12,8 @@ from lensgen.parameters import CENTER, ELLIPTICITY, FAR, Parameter
 from lensgen.profile import MassProfile
 
 _FLOOR = 1e-9  # arcsec
+_SWITCH = 0.03  # |e| below which the deflection is a series
+_TERMS = 10  # the first one left out is 0.03^10 / 21 = 3e-17
 
 
 def _principal_deflection(X, Y, theta_E, c):
@@ -24,18 +26,41 @@ def _principal_deflection(X, Y, theta_E, c):
     return scale * fm.atan(f * X / p), scale * fm.asinh(f * Y / (q * r))
 
 
+def _nearly_round_deflection(dx, dy, theta_E, e1, e2):
+    """The same as n theta_E zeta/|zeta| arctan(sqrt w) / sqrt w (the notation is that of epl.py), a series in w.
+
+    It needs no direction of the major axis, which a round lens has not: the closed form would have to elongate it by
+    1e-9, and its gradient towards e would be a difference of terms 1e9 times as large.
+    """
+    zx, zy = (1.0 - e1) * dx - e2 * dy, (1.0 + e1) * dy - e2 * dx
+    length = fm.sqrt(fm.maximum(zx * zx + zy * zy, _FLOOR * _FLOOR))
+    cosine, sine = zx / length, zy / length
+    cos2, sin2 = cosine * cosine - sine * sine, 2.0 * cosine * sine
+    real_w, imag_w = e1 * cos2 + e2 * sin2, e1 * sin2 - e2 * cos2
+    real, imaginary = 0.0 * zx, 0.0 * zx
+    k = 2.0 * _TERMS + 1.0
+    for _ in range(_TERMS):
+        k = k - 2.0
+        real, imaginary = 1.0 / k - real_w * real + imag_w * imaginary, -real_w * imaginary - imag_w * real
+    scale = theta_E * fm.sqrt(1.0 - e1 * e1 - e2 * e2)
+    return scale * (cosine * real - sine * imaginary), scale * (sine * real + cosine * imaginary)
+
+
 def deflection(x, y, theta_E, e1, e2, center_x, center_y):
+    dx, dy = x - center_x, y - center_y
     c, cosine, sine = principal_axes(e1, e2)
-    X, Y = rotated(x - center_x, y - center_y, cosine, sine)
+    X, Y = rotated(dx, dy, cosine, sine)
     aX, aY = _principal_deflection(X, Y, theta_E, c)
-    return rotated(aX, aY, cosine, -sine)
+    ax, ay = rotated(aX, aY, cosine, -sine)
+    # the series is only finite, and only needed, near w = 0
+    shrink = fm.minimum(_SWITCH / c, 1.0)
+    bx, by = _nearly_round_deflection(dx, dy, theta_E, shrink * e1, shrink * e2)
+    return fm.where(c < _SWITCH, bx, ax), fm.where(c < _SWITCH, by, ay)
 
 
 def potential(x, y, theta_E, e1, e2, center_x, center_y):
-    c, cosine, sine = principal_axes(e1, e2)
-    X, Y = rotated(x - center_x, y - center_y, cosine, sine)
-    aX, aY = _principal_deflection(X, Y, theta_E, c)
-    return X * aX + Y * aY
+    ax, ay = deflection(x, y, theta_E, e1, e2, center_x, center_y)
+    return (x - center_x) * ax + (y - center_y) * ay
 
 
 def convergence(x, y, theta_E, e1, e2, center_x, center_y):

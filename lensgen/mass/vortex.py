@@ -40,7 +40,7 @@ def deflection(x, y, theta_E, half_length, angle, core, center_x, center_y):
 
 
 def potential(x, y, theta_E, half_length, angle, core, center_x, center_y):
-    X, Y, h = _along_across(x, y, angle, core, center_x, center_y)
+    X, _, h = _along_across(x, y, angle, core, center_x, center_y)
     right, left = X + half_length, X - half_length
     logs = right * fm.log(right * right + h * h) - left * fm.log(left * left + h * h)
     shape = 0.5 * logs - 2.0 * half_length + h * _opening_angle(X, h, half_length)
@@ -48,7 +48,7 @@ def potential(x, y, theta_E, half_length, angle, core, center_x, center_y):
 
 
 def convergence(x, y, theta_E, half_length, angle, core, center_x, center_y):
-    X, Y, h = _along_across(x, y, angle, core, center_x, center_y)
+    X, _, h = _along_across(x, y, angle, core, center_x, center_y)
     right, left = X + half_length, X - half_length
     ends = right / (right * right + h * h) - left / (left * left + h * h)
     shape = (ends + _opening_angle(X, h, half_length) / h) / (2.0 * h * h)

@@ -1,0 +1,88 @@
+"""Detectability: what of the substructure no other lens and source could have made, in units of the noise.
+
+chi-square between a system's noise-free image with and without its substructure, after the macro parameters (host,
+shear, source) have been refitted to first order: the difference is projected off the span of the image's exact
+derivatives with respect to them, weighted by the inverse noise variance (the Fisher projection). Below about 1 no
+method can tell the two apart; a classifier needs several.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from lensgen.draw import Systems
+from lensgen.observation import Noise, Observation
+from lensgen.render import render
+from lensgen.scene import Component, Scene
+
+# parameters that only shift others: the shear's origin moves the source, and that is refitted already
+_NOT_REFITTED = ("ra_0", "dec_0")
+
+
+def _macro_parameters(scene: Scene) -> list[tuple[str, str]]:
+    """(component, parameter) of everything smooth that a modeller would fit."""
+    return [
+        (component.name, p.name)
+        for component in scene.components
+        if component.count is None
+        for p in component.profile.parameters
+        if p.name not in _NOT_REFITTED
+    ]
+
+
+def _with_parameter(scene: Scene, name: str, parameter: str, value: Tensor) -> Scene:
+    def changed(component: Component) -> Component:
+        if component.name != name:
+            return component
+        return replace(component, parameters={**component.parameters, parameter: value})
+
+    return Scene(
+        tuple(map(changed, scene.mass)),
+        tuple(map(changed, scene.source)),
+        tuple(map(changed, scene.lens_light)),
+        scene.deflection_scale,
+    )
+
+
+def macro_jacobian(scene: Scene, observation: Observation) -> tuple[Tensor, list[tuple[str, str]]]:
+    """Derivatives of the noise-free image with respect to the M macro parameters: `[B, H*W, M]`, and their names.
+
+    Exact, by forward-mode derivatives through the torch engine.
+    """
+    names = _macro_parameters(scene)
+    columns = []
+    for name, parameter in names:
+        component = next(c for c in scene.components if c.name == name)
+
+        def image(value: Tensor, name: str = name, parameter: str = parameter) -> Tensor:
+            return render(_with_parameter(scene, name, parameter, value), observation, engine="torch")
+
+        value = component.parameters[parameter]
+        with torch.enable_grad():
+            _, tangent = torch.func.jvp(image, (value,), (torch.ones_like(value),))
+        columns.append(tangent.flatten(1))
+    return torch.stack(columns, -1), names
+
+
+def detectability(systems: Systems, observation: Observation, noise: Noise) -> Tensor:
+    """chi-square of each system's substructure, `[B]` in the scene's dtype; 0 for a system without, inf without noise."""
+    scene, smooth = systems.scene.to(dtype=torch.float64), systems.smooth.to(dtype=torch.float64)
+    dtype = next(iter(systems.scene.components[0].parameters.values())).dtype
+    clean = render(scene, observation, engine="torch").flatten(1)
+    difference = clean - render(smooth, observation, engine="torch").flatten(1)
+    jacobian, _ = macro_jacobian(scene, observation)
+    exposure = noise.exposure.to(torch.float64).unsqueeze(1)
+    if noise.recipe.noiseless:
+        changed = (difference != 0.0).any(1)
+        return torch.where(changed, torch.inf, 0.0).to(dtype)
+    sigma = torch.sqrt(noise.recipe.variance(clean, exposure, noise.detector)) / noise.recipe.response(exposure)
+    residual = (difference / sigma).unsqueeze(-1)
+    directions = jacobian / sigma.unsqueeze(-1)
+    # unit columns: theta_E and amp differ by orders of magnitude, and QR is to see their directions alone
+    directions = directions / directions.norm(dim=1, keepdim=True).clamp(min=1e-300)
+    basis, _ = torch.linalg.qr(directions)
+    left = residual - basis @ (basis.transpose(1, 2) @ residual)
+    return left.square().sum((1, 2)).to(dtype)

@@ -1,0 +1,72 @@
+"""How a scene is looked at: the pixel grid, the PSF, and the noise with what it needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lensgen.conventions import pixel_axis
+from lensgen.errors import ParameterError
+from lensgen.noise import Detector, NoiseRecipe
+from lensgen.psf import PSF
+from lensgen.rng import RandomSource
+
+MAX_SIZE = 4096
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Args:
+    height, width: pixels.
+    pixel_scale: arcsec per pixel.
+    supersampling: rays per pixel along each axis; the pixel is their mean.
+    psf: point-spread function.
+    psf_supersampled: convolve the sub-pixels, then average (lenstronomy's supersampling_convolution), instead of
+        averaging first.
+    """
+
+    height: int
+    width: int
+    pixel_scale: float
+    supersampling: int
+    psf: PSF
+    psf_supersampled: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, low, high in (
+            ("height", self.height, 1, MAX_SIZE),
+            ("width", self.width, 1, MAX_SIZE),
+            ("supersampling", self.supersampling, 1, 64),
+        ):
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise ParameterError(f"{name} = {value!r} must be a whole number within [{low}, {high}].")
+        if not 1e-4 <= self.pixel_scale <= 100.0:
+            raise ParameterError(f"pixel_scale = {self.pixel_scale} is outside [1e-4, 100] arcsec.")
+
+    def rays(self) -> tuple[Tensor, Tensor]:
+        """Where light is sampled: x and y, float64 `[supersampling^2 height width]`, row by row, arcsec."""
+        x = pixel_axis(self.width, self.pixel_scale, self.supersampling)
+        y = pixel_axis(self.height, self.pixel_scale, self.supersampling)
+        yy, xx = torch.meshgrid(y, x, indexing="ij")
+        return xx.flatten(), yy.flatten()
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The noise of B images.
+
+    Args:
+        recipe: which one, from lensgen.noise.
+        detector: read noise and sky.
+        exposure: `[B]`, total exposure time in s.
+        random: where the random numbers come from.
+        index: `[B]` int64, the images' indices.
+    """
+
+    recipe: NoiseRecipe
+    detector: Detector
+    exposure: Tensor
+    random: RandomSource
+    index: Tensor

@@ -1,0 +1,135 @@
+"""Point-spread functions. Torch engine; images are `[K, H, W]`, any dtype and device.
+
+Sums over taps are written out one by one: products and sums alone are rounded the same in every slot of a batch,
+which a library's convolution does not promise.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from lensgen.errors import ParameterError, unknown_name
+
+EDGES = ("nearest", "zero")
+SAMPLINGS = ("centre", "pixel")
+
+
+def _shifted_sum(image: Tensor, weights: tuple[float, ...], dim: int) -> Tensor:
+    """Correlate along `dim` with `weights`; the image is already padded by their radius."""
+    size = image.shape[dim] - len(weights) + 1
+    total = weights[0] * image.narrow(dim, 0, size)
+    for k, weight in enumerate(weights[1:], start=1):
+        total = total + weight * image.narrow(dim, k, size)
+    return total
+
+
+@dataclass(frozen=True)
+class GaussianPSF:
+    """Separable Gaussian, by default with the semantics of scipy.ndimage.gaussian_filter, as in lenstronomy.
+
+    Args:
+        fwhm: full width at half maximum, arcsec.
+        truncation: the kernel ends at int(truncation sigma + 0.5) pixels (lenstronomy 1.9.2, which made the
+            published sets, always took 4) and is normalised afterwards.
+        edge: "nearest" repeats the border pixel (lenstronomy); "zero" lets no light in from outside, and so loses
+            up to half of it on border pixels.
+        sampling: "centre" takes the Gaussian at pixel centres (lenstronomy); "pixel" integrates it over each pixel,
+            the better choice for a PSF narrower than two pixels.
+    """
+
+    fwhm: float
+    truncation: float = 4.0
+    edge: str = "nearest"
+    sampling: str = "centre"
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.fwhm <= 100.0:
+            raise ParameterError(f"psf.fwhm = {self.fwhm} is outside [0, 100] arcsec (0 for none).")
+        if not 1.0 <= self.truncation <= 20.0:
+            raise ParameterError(f"psf.truncation = {self.truncation} is outside [1, 20] sigma.")
+        if self.edge not in EDGES:
+            raise unknown_name("psf edge", self.edge, EDGES)
+        if self.sampling not in SAMPLINGS:
+            raise unknown_name("psf sampling", self.sampling, SAMPLINGS)
+
+    @lru_cache(maxsize=16)  # noqa: B019 a frozen dataclass of four numbers
+    def weights(self, pixel_scale: float) -> tuple[float, ...]:
+        """The kernel along one axis, summing to 1, for pixels of `pixel_scale` arcsec."""
+        sigma = self.fwhm / (2.0 * math.sqrt(2.0 * math.log(2.0))) / pixel_scale
+        radius = int(self.truncation * sigma + 0.5)
+        if radius == 0:
+            return (1.0,)
+        if self.sampling == "centre":
+            values = [math.exp(-0.5 * (k / sigma) ** 2) for k in range(-radius, radius + 1)]
+        else:
+            edges = [math.erf((k - 0.5) / (sigma * math.sqrt(2.0))) for k in range(-radius, radius + 2)]
+            values = [right - left for left, right in zip(edges, edges[1:], strict=False)]
+        return tuple(v / math.fsum(values) for v in values)
+
+    def convolve(self, image: Tensor, pixel_scale: float) -> Tensor:
+        """Images `[K, H, W]` as seen through the PSF, same shape."""
+        weights = self.weights(pixel_scale)
+        radius = len(weights) // 2
+        if radius == 0:
+            return image
+        for dim in (1, 2):
+            rows = torch.arange(-radius, image.shape[dim] + radius, device=image.device)
+            inside = rows.clamp(0, image.shape[dim] - 1)
+            padded = image.index_select(dim, inside)
+            if self.edge == "zero":
+                shape = [1, 1, 1]
+                shape[dim] = -1
+                padded = padded * (rows == inside).to(image.dtype).view(shape)
+            image = _shifted_sum(padded, weights, dim)
+        return image
+
+
+@dataclass(frozen=True, eq=False)
+class PixelPSF:
+    """A kernel given as pixels, at the scale of the pixels that are convolved; zero padding, as in lenstronomy.
+
+    Args:
+        kernel: `[k, k]`, k odd, finite, summing to 1 within 1e-5.
+        normalise: divide by the sum, with a warning that says what it was, instead of refusing another sum.
+    """
+
+    kernel: Tensor
+    normalise: bool = False
+
+    def __post_init__(self) -> None:
+        kernel = torch.as_tensor(self.kernel, dtype=torch.float64)
+        if kernel.dim() != 2 or kernel.shape[0] != kernel.shape[1] or kernel.shape[0] % 2 == 0:
+            raise ParameterError(f"a PSF kernel must be [k, k] with k odd, not {list(kernel.shape)}: pad or crop it.")
+        total = float(kernel.sum())
+        if not math.isfinite(total) or total <= 0.0:
+            raise ParameterError(f"the PSF kernel sums to {total}: it must be finite and positive.")
+        if abs(total - 1.0) > 1e-5:
+            if not self.normalise:
+                raise ParameterError(f"the PSF kernel sums to {total:.6g}, not 1: pass normalise=True to divide by it.")
+            warnings.warn(f"PSF kernel divided by its sum, {total:.6g}", stacklevel=2)
+        object.__setattr__(self, "kernel", kernel / total if self.normalise else kernel)
+
+    def convolve(self, image: Tensor, pixel_scale: float) -> Tensor:
+        """Images `[K, H, W]` as seen through the PSF, same shape. `pixel_scale` does not matter to it."""
+        size = self.kernel.shape[0]
+        shape = (image.shape[1] + size - 1, image.shape[2] + size - 1)
+        kernel = torch.fft.rfft2(self.kernel.to(image), s=shape)
+        start = size // 2
+        # one image at a time: a batched transform may round differently from slot to slot
+        return torch.stack(
+            [
+                torch.fft.irfft2(torch.fft.rfft2(one, s=shape) * kernel, s=shape)[
+                    start : start + image.shape[1], start : start + image.shape[2]
+                ]
+                for one in image
+            ]
+        )
+
+
+PSF = GaussianPSF | PixelPSF

@@ -1,0 +1,134 @@
+"""A Scene: the mass and light of B systems, as named tensors `[B]`, or `[B, N]` for a component of N slots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from lensgen.errors import ParameterError
+from lensgen.profile import LightProfile, MassProfile, Profile
+
+P = TypeVar("P", bound=Profile)
+
+
+@dataclass(frozen=True)
+class Component(Generic[P]):
+    """One profile in every system of a batch.
+
+    Args:
+        name: what errors and truth call it, e.g. "lens", "shear", "cdm".
+        profile: which one.
+        parameters: every parameter of the profile, `[B]`; or `[B, N]`, and then `count` says how many slots are used.
+        count: `[B]` int64, the number of slots in use, the first ones; None for a component without slots.
+        statics: the profile's whole numbers, e.g. `{"terms": 24}`.
+    """
+
+    name: str
+    profile: P
+    parameters: Mapping[str, Tensor]
+    count: Tensor | None = None
+    statics: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def make(
+        cls,
+        name: str,
+        profile: P,
+        parameters: Mapping[str, Tensor | float],
+        batch: int,
+        count: Tensor | None = None,
+        statics: Mapping[str, int] | None = None,
+    ) -> Component[P]:
+        """A component from user input: defaults filled in, scalars repeated for every system, ranges checked.
+
+        Raises UnknownNameError for a parameter or static the profile does not have, ParameterError for a value that
+        is out of range, not a number or of the wrong shape.
+        """
+        statics = dict(statics or {})
+        if set(statics) != set(profile.statics):
+            raise ParameterError(
+                f"{name}: {profile.name} needs the statics {list(profile.statics)}, got {list(statics)}."
+            )
+        tensors = {k: torch.as_tensor(v) for k, v in profile.complete(parameters).items()}
+        slots = {t.shape[1:] for t in tensors.values() if t.dim() == 2}
+        if len(slots) > 1 or (slots and count is None) or (count is not None and count.shape != (batch,)):
+            raise ParameterError(
+                f"{name}: parameters with slots must all be [{batch}, N], with a count of shape [{batch}]."
+            )
+        shape = (batch, *slots.pop()) if slots else (batch,)
+        for key, tensor in tensors.items():
+            if tensor.dim() > 0 and tensor.shape != shape:
+                raise ParameterError(
+                    f"{name}.{key} has shape {list(tensor.shape)}: allowed are a number or {list(shape)}."
+                )
+            if not tensor.is_floating_point():
+                tensor = tensor.to(torch.get_default_dtype())
+            tensors[key] = tensor.expand(shape)
+        profile.check(tensors)
+        return cls(name, profile, tensors, count, statics)
+
+    def map(self, change) -> Component[P]:
+        """The component with `change` applied to each of its tensors."""
+        parameters = {name: change(value) for name, value in self.parameters.items()}
+        return replace(self, parameters=parameters, count=None if self.count is None else change(self.count))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """B systems: everything that bends light and everything that shines.
+
+    Args:
+        mass: lens components, at the lens redshift.
+        source: light behind the lens.
+        lens_light: light of the lens, not deflected.
+        deflection_scale: `[B]`, a factor on every deflection (lens parameters stated for a source at another
+            redshift), or None for 1.
+    """
+
+    mass: tuple[Component[MassProfile], ...]
+    source: tuple[Component[LightProfile], ...]
+    lens_light: tuple[Component[LightProfile], ...] = ()
+    deflection_scale: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        names = [c.name for c in self.components]
+        if len(set(names)) != len(names):
+            raise ParameterError(f"components of a scene need names of their own, not {names}.")
+        sizes = {t.shape[0] for c in self.components for t in c.parameters.values()}
+        if len(sizes) != 1:
+            raise ParameterError(
+                f"all components of a scene must hold the same number of systems, not {sorted(sizes)}."
+            )
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        return self.mass + self.source + self.lens_light
+
+    def __len__(self) -> int:
+        return next(iter(self.components[0].parameters.values())).shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.components[0].parameters.values())).device
+
+    def map(self, change) -> Scene:
+        """The scene with `change` applied to each of its tensors."""
+        scale = self.deflection_scale
+        return Scene(
+            tuple(c.map(change) for c in self.mass),
+            tuple(c.map(change) for c in self.source),
+            tuple(c.map(change) for c in self.lens_light),
+            None if scale is None else change(scale),
+        )
+
+    def select(self, systems: Tensor) -> Scene:
+        """The systems at the positions `systems` `[K]` int64."""
+        return self.map(lambda tensor: tensor[systems])
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Scene:
+        """The scene on another device, its floating-point tensors in another dtype; counts stay whole numbers."""
+        return self.map(lambda t: t.to(device=device, dtype=dtype if t.is_floating_point() else None))

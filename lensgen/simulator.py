@@ -1,0 +1,174 @@
+"""Preset and seed: indices -> Batch, one call an arrow of priors -> Scene -> light -> PSF -> noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lensgen.batch import Batch
+from lensgen.detectability import detectability
+from lensgen.draw import draw
+from lensgen.errors import ParameterError, unknown_name
+from lensgen.observation import Noise
+from lensgen.preset import Preset, load_preset
+from lensgen.render import pick_engine, render
+from lensgen.rng import RandomSource
+
+OUTPUTS = ("image", "clean", "smooth", "detectability")
+_BLOCK = 1024  # systems drawn at a time: bounds memory, and changes no bit
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """ "auto" is CUDA where there is one, else the CPU; ParameterError for a device that is not there."""
+    if str(device) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError:
+        raise ParameterError(f"device = {device!r}: use 'auto', 'cpu', 'cuda' or 'cuda:N'.") from None
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise ParameterError(f"device = {device!r}, but torch sees no CUDA device: use device='cpu' or 'auto'.")
+    return resolved
+
+
+class Simulator:
+    """Makes the images of a preset. Image i of (preset, seed, split) is always the same image.
+
+    Args:
+        preset: a name from `lensgen.presets()`, the path of a YAML file, or a Preset.
+        seed: 0 to 2**62 - 1.
+        device: "auto", "cpu", "cuda", "cuda:N".
+        engine: "auto" or the name of a renderer.
+        split: "train", "val" or "test": three disjoint worlds of the same seed.
+        outputs: what to make: "image", and for `Batch.maps` "clean" (noise-free), "smooth" (noise-free, without
+            substructure), "detectability" (chi-square of the substructure).
+        dtype: torch.float32 or torch.float64, of images and maps.
+
+    Raises:
+        UnknownNameError, PresetError, ParameterError: naming the value and the fix.
+    """
+
+    def __init__(
+        self,
+        preset: str | Path | Preset,
+        seed: int = 0,
+        device: str | torch.device = "auto",
+        engine: str = "auto",
+        split: str = "train",
+        outputs: tuple[str, ...] = ("image",),
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        for name in outputs:
+            if name not in OUTPUTS:
+                raise unknown_name("output", name, OUTPUTS)
+        if dtype not in (torch.float32, torch.float64):
+            raise ParameterError(f"dtype = {dtype}: use torch.float32 or torch.float64.")
+        self.preset = load_preset(preset)
+        self.random = RandomSource(seed, split)
+        self.device = resolve_device(device)
+        self.engine = pick_engine(engine)
+        self.outputs = tuple(outputs)
+        self.dtype = dtype
+
+    def __repr__(self) -> str:
+        return (
+            f"Simulator({self.preset.name!r}, seed={self.random.seed}, split={self.random.split!r}, "
+            f"device={str(self.device)!r}, engine={self.engine!r})"
+        )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(self.preset.classes)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        return self.preset.image_shape
+
+    def override(self, changes: Mapping[str, Any]) -> Simulator:
+        """A simulator with fields of the preset changed, e.g. `{"substructure.cdm.count": 50}`; see Preset.override."""
+        return self._like(preset=self.preset.override(changes))
+
+    def _like(self, **changes: Any) -> Simulator:
+        arguments = {
+            "preset": self.preset,
+            "seed": self.random.seed,
+            "device": self.device,
+            "engine": self.engine,
+            "split": self.random.split,
+            "outputs": self.outputs,
+            "dtype": self.dtype,
+        }
+        return Simulator(**(arguments | changes))
+
+    def batch(self, start: int | None = None, size: int | None = None, indices: Tensor | None = None) -> Batch:
+        """Images start, start + 1, ..., start + size - 1, or those of `indices` `[B]`, in that order."""
+        index = self._indices(start, size, indices).to(self.device)
+        return Batch.cat([self._block(part) for part in index.split(_BLOCK)])
+
+    def __getitem__(self, index: int) -> Batch:
+        """Image `index` as a batch of one."""
+        if not isinstance(index, int):
+            raise ParameterError(f"index = {index!r} must be one whole number: for several use batch(indices=...).")
+        return self.batch(start=index, size=1)
+
+    @staticmethod
+    def _indices(start: int | None, size: int | None, indices: Tensor | None) -> Tensor:
+        if (indices is None) == (size is None):
+            raise ParameterError("give batch() either start and size, or indices.")
+        if indices is None:
+            assert size is not None
+            if size < 1:
+                raise ParameterError(f"size = {size} must be at least 1.")
+            first = start or 0
+            if not 0 <= first <= 2**63 - 1 - size:
+                raise ParameterError(f"start = {first} is outside [0, 2**63 - 1 - size].")
+            return torch.arange(first, first + size)
+        indices = torch.as_tensor(indices)
+        if indices.dim() != 1 or indices.numel() == 0 or indices.is_floating_point() or indices.dtype == torch.bool:
+            raise ParameterError(
+                f"indices must be whole numbers of shape [B], B >= 1, not {indices.dtype} {list(indices.shape)}."
+            )
+        if int(indices.min()) < 0:
+            raise ParameterError(f"index {int(indices.min())} is negative: images are numbered from 0.")
+        return indices.to(torch.int64)
+
+    @torch.no_grad()
+    def _block(self, index: Tensor) -> Batch:
+        systems = draw(self.preset, self.random, index, self.dtype)
+        noise = Noise(self.preset.recipe, self.preset.detector, systems.exposure, self.random, index)
+        observation = self.preset.observation
+        maps: dict[str, Tensor] = {}
+        if "clean" in self.outputs:
+            maps["clean"] = render(systems.scene, observation, engine=self.engine).unsqueeze(1)
+        if "smooth" in self.outputs:
+            maps["smooth"] = render(systems.smooth, observation, engine=self.engine).unsqueeze(1)
+        if "detectability" in self.outputs:
+            maps["detectability"] = detectability(systems, observation, noise)
+        return Batch(
+            image=render(systems.scene, observation, noise, self.engine).unsqueeze(1),
+            label=systems.label,
+            class_names=self.class_names,
+            params=systems.params,
+            index=index,
+            pixel_scale=observation.pixel_scale,
+            maps=maps,
+        )
+
+    @cached_property
+    def input_scale(self) -> float:
+        """The unit in which a network should see the images: the noise of an empty pixel at the median exposure.
+
+        Where the preset is noise-free, 1 % of the median peak of the first 64 training images of seed 0.
+        """
+        preset = self.preset
+        if preset.recipe.noiseless:
+            peaks = self._like(seed=0, split="train", outputs=("image",)).batch(0, 64).image.flatten(1).amax(1)
+            return 0.01 * float(peaks.median())
+        median = preset.exposure_time.sample(torch.full((1, 1), 0.5, dtype=torch.float64)) * preset.detector.exposures
+        return float(preset.recipe.variance(torch.zeros_like(median), median, preset.detector)) ** 0.5

@@ -1,0 +1,63 @@
+"""Cold dark matter subhalos as softened point masses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from lensgen import exact
+from lensgen.mass import mass_profile
+from lensgen.priors import Prior
+from lensgen.scene import Component
+from lensgen.substructure.population import (
+    Drawn,
+    Draws,
+    Host,
+    Population,
+    count_capacity,
+    points_inside,
+    scattered,
+    sum_slots,
+    used,
+)
+
+
+@dataclass(frozen=True)
+class CdmPoints(Population):
+    """Args:
+    count: subhalos a system.
+    mass: Msun each.
+    radius: distance from the lens centre, arcsec; directions are random. A power law of slope 1 is uniform in area.
+    softening: Plummer core radius in pixels.
+    """
+
+    count: Prior
+    mass: Prior
+    radius: Prior
+    softening: float
+    name: ClassVar[str] = "cdm_points"
+
+    @property
+    def capacity(self) -> int:
+        return count_capacity(self.count, f"{self.name}.count")
+
+    def draw(self, draws: Draws, host: Host, prefix: str) -> Drawn:
+        count = draws.value(f"{prefix}.count", self.count).to(torch.int64)
+        mass = draws.values(f"{prefix}.mass", self.mass, self.capacity)
+        x, y = scattered(draws, host, prefix, self.radius, self.capacity)
+        theta_E = exact.sqrt(mass * host.einstein_area[:, None])
+        in_use = used(count, self.capacity)
+        parameters = {
+            "theta_E": torch.where(in_use, theta_E, 0.0),
+            "softening": torch.full_like(x, self.softening * host.pixel_scale),
+            "center_x": x,
+            "center_y": y,
+        }
+        component = Component("subhalos", mass_profile("point"), parameters, count)
+        labels = {"count": count.to(torch.float64), "mass": sum_slots(torch.where(in_use, mass, 0.0))}
+        return Drawn((component,), points_inside(theta_E, x, y, in_use, host), labels)
+
+
+POPULATION = CdmPoints

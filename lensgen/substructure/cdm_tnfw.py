@@ -1,0 +1,103 @@
+"""Cold dark matter subhalos as truncated NFW halos."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lensgen import exact, fmath
+from lensgen.cosmology import ARCSEC
+from lensgen.mass import mass_profile
+from lensgen.priors import Normal, Prior
+from lensgen.scene import Component
+from lensgen.substructure.population import (
+    Drawn,
+    Draws,
+    Host,
+    Population,
+    count_capacity,
+    scattered,
+    sum_slots,
+    used,
+)
+
+_RING = 16  # points; the halos' directions are random, so the mean over systems has no error from their number
+
+
+@dataclass(frozen=True)
+class CdmTNFW(Population):
+    """Args:
+    count: subhalos a system.
+    mass: infall mass M200 each, Msun.
+    radius: distance from the lens centre, arcsec; directions are random. A power law of slope 1 is uniform in area.
+    concentration: median c200 at 1e8 Msun.
+    concentration_slope: d ln c / d ln m.
+    concentration_scatter: standard deviation of ln c.
+    tau: truncation radius in scale radii.
+    """
+
+    count: Prior
+    mass: Prior
+    radius: Prior
+    concentration: float
+    concentration_slope: float
+    concentration_scatter: float
+    tau: Prior
+    name: ClassVar[str] = "cdm_tnfw"
+
+    @property
+    def capacity(self) -> int:
+        return count_capacity(self.count, f"{self.name}.count")
+
+    def _structure(self, draws: Draws, host: Host, prefix: str, mass: Tensor) -> tuple[Tensor, Tensor]:
+        """Masses `[B, N]` -> (Rs, alpha_Rs) in arcsec, by r200 at the lens redshift and the drawn concentration.
+
+        alpha_Rs = (1 - ln 2) m / (mu(c) pi Sigma_cr Rs), mu(c) = ln(1+c) - c/(1+c): the projected NFW mass inside
+        Rs over pi Sigma_cr Rs (Wright & Brainerd 2000, equation 13, at x = 1).
+        """
+        deviate = draws.values(f"{prefix}.concentration", Normal(0.0, 1.0), self.capacity)
+        median = self.concentration * exact.power(mass * 1e-8, self.concentration_slope)
+        c = (median * exact.exp(self.concentration_scatter * deviate)).clamp(min=1.2)
+        density = 800.0 * math.pi * host.cosmology.matter_critical_density(host.z_lens)
+        r200 = exact.power(3.0 * mass / density[:, None], 1.0 / 3.0)  # Mpc
+        D_l, _, _ = host.cosmology.distances(host.z_lens, host.z_source)
+        Rs = ARCSEC * r200 / c / D_l[:, None]
+        mu = exact.log1p(c) - c / (1.0 + c)
+        return Rs, (1.0 - 0.6931471805599453) * mass / mu * host.einstein_area[:, None] / Rs
+
+    def draw(self, draws: Draws, host: Host, prefix: str) -> Drawn:
+        count = draws.value(f"{prefix}.count", self.count).to(torch.int64)
+        mass = draws.values(f"{prefix}.mass", self.mass, self.capacity)
+        x, y = scattered(draws, host, prefix, self.radius, self.capacity)
+        Rs, alpha_Rs = self._structure(draws, host, prefix, mass)
+        in_use = used(count, self.capacity)
+        parameters = {
+            "Rs": Rs,
+            "alpha_Rs": torch.where(in_use, alpha_Rs, 0.0),
+            "tau": draws.values(f"{prefix}.tau", self.tau, self.capacity),
+            "center_x": x,
+            "center_y": y,
+        }
+        component = Component("subhalos", mass_profile("tnfw"), parameters, count)
+        labels = {"count": count.to(torch.float64), "mass": sum_slots(torch.where(in_use, mass, 0.0))}
+        return Drawn((component,), _inside_ring(component, host), labels)
+
+
+def _inside_ring(component: Component, host: Host) -> Tensor:
+    """Mean convergence within the host's Einstein radius: the mean outward deflection on that circle, over it."""
+    parameters = [component.parameters[p.name] for p in component.profile.parameters]
+    turns = torch.arange(_RING, dtype=torch.float64, device=host.theta_E.device) / _RING
+    total = torch.zeros_like(host.theta_E)
+    with fmath.bitwise():
+        for sine, cosine in zip(*exact.sin_cos_turns(turns), strict=True):
+            x, y = host.center_x + host.theta_E * cosine, host.center_y + host.theta_E * sine
+            ax, ay = component.profile.deflection(x[:, None], y[:, None], *parameters)
+            total = total + sum_slots(ax * cosine + ay * sine)
+    return total / _RING / host.theta_E
+
+
+POPULATION = CdmTNFW
