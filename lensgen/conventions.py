@@ -38,7 +38,7 @@ def principal_axes(e1: Tensor, e2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """e1, e2 -> (c, cos phi, sin phi) with c = |e| = (1-q)/(1+q), at least 1e-9.
 
     A round lens has no direction, and its gradient towards one is infinite: below 1e-9 it is taken as elongated
-    along +x by that much, which moves no deflection by more than rounding does.
+    along +x by 2e-9. Formulas need another form where c is small: there the direction's gradient grows as 1/c.
     """
     safe_e1 = fm.where(e1 * e1 + e2 * e2 < 1e-18, e1 + 2e-9, e1)
     c = fm.sqrt(safe_e1 * safe_e1 + e2 * e2)
