@@ -172,7 +172,9 @@ class Loop:
         loss = self.task.loss(self._forward, batch, key_of(self.config.data.seed, "train", number))
         self.fabric.backward(loss)
         if self.config.optimizer.clip is not None:
-            self.fabric.clip_gradients(self._forward, self._optimizer, max_norm=self.config.optimizer.clip)
+            self.fabric.clip_gradients(
+                self._forward, self._optimizer, max_norm=self.config.optimizer.clip, error_if_nonfinite=False
+            )
         self._optimizer.step()
         self._optimizer.zero_grad()
         self.progress.step += 1
@@ -251,21 +253,21 @@ class Loop:
             self._logs = Logs(self.folder, self.progress.step)
 
     def _affordable_steps(self, budget: float, validation: float) -> int:
-        """How many steps fit into the `budget` [s] of the whole run, from the time of a few that are not applied."""
-        repeats, source = 6, iter(self.source)
-        position = self.source.state_dict()
-        begin = time.monotonic()
-        for repeat in range(repeats + 1):
-            if repeat == 1:  # the first also pays for compilation and allocation
-                begin = time.monotonic()
-            self.fabric.backward(self.task.loss(self._forward, next(source), key_of("timing", repeat)))
+        """How many steps fit into the `budget` [s] of the whole run, from the time of a few that are not applied.
+
+        The fastest counts: the first pays for compilation, and others for whatever else the machine did just then.
+        """
+        position, batches, seconds = self.source.state_dict(), iter(self.source), []
+        for repeat in range(10):
+            begin = time.monotonic()
+            loss = self.task.loss(self._forward, next(batches), key_of("timing", repeat))
+            self.fabric.backward(loss)
             self._optimizer.zero_grad()
-        if self.fabric.device.type == "cuda":
-            torch.cuda.synchronize(self.fabric.device)
-        a_step = (time.monotonic() - begin) / repeats
+            loss.item()  # waits for the device
+            seconds.append(time.monotonic() - begin)
         self.source.load_state_dict(position)
         left = 0.9 * (budget - seconds_since_start()) - 2 * validation
-        return max(1, int(left / (a_step + validation / self.config.run.validate_every)))
+        return max(1, int(left / (min(seconds) + validation / self.config.run.validate_every)))
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig, fused: bool) -> torch.optim.AdamW:

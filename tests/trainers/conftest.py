@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+import torch
 
 from trainers import mae
 
@@ -23,6 +24,15 @@ def blobs(count: int, side: int = 16) -> dict[str, np.ndarray]:
     distance = (axis[None, None, :] - x[:, None, None]) ** 2 + axis[None, :, None] ** 2
     image = (1 + label[:, None, None]) * np.exp(-distance / 8) + rng.normal(0, 0.02, (count, side, side))
     return {"image": image.astype(np.float32), "label": label, "x": x.astype(np.float32)}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Models this small are slowed down by a second thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -66,7 +66,9 @@ def build_vit(config: ViTConfig, image_shape: tuple[int, int, int]) -> VisionTra
     shape: dict[str, Any] = {"img_size": height, "patch_size": config.patch_size, "in_chans": channels}
     if config.timm_name is None:
         require_width("vit", config.width, config.heads)
-        return VisionTransformer(**shape, num_classes=0, embed_dim=config.width, depth=config.depth, num_heads=config.heads)
+        return VisionTransformer(
+            **shape, num_classes=0, embed_dim=config.width, depth=config.depth, num_heads=config.heads
+        )
     return _timm_vit(config.timm_name, shape)
 
 

@@ -1,0 +1,158 @@
+"""Whole small runs: what is left behind, that they learn, and that they can be taken up again."""
+
+import csv
+import json
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from trainers import checkpoint, mae
+from trainers.command_line import load_config
+from trainers.data import InputTransform
+from trainers.errors import CheckpointError, ConfigError, TrainingError
+from trainers.logs import read_table
+from trainers.mae import MAEConfig
+from trainers.models.masked_autoencoder import load_encoder
+from trainers.stored import read_stored
+
+
+def losses(folder):
+    return [(int(row["step"]), round(float(row["loss"]), 6)) for row in read_table(folder / "train.csv")]
+
+
+def test_a_run_leaves_everything_behind(train, stored, capsys):
+    folder = train()
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"checkpoints", "config.yaml", "loss.png", "reconstructions.png", "summary.json", "tensorboard",
+                     "train.csv", "validation.csv"}  # fmt: skip
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["images_seen"], summary["images_distinct"], summary["images_repeated"]) == (48, 48, 0)
+    assert set(summary["trained"]) == {"masked_mse", "mean_image_mse", "knn_accuracy", "linear_accuracy", "r2/x",
+                                       "feature_rank"}  # fmt: skip
+    assert 0 < summary["share_of_time_simulating"] < 1
+    assert [row["step"] for row in read_table(folder / "validation.csv")] == ["0", "3", "6"]
+    assert summary["checkpoint"] == str(folder / "checkpoints" / "step_000006")
+    assert "48, all different" in capsys.readouterr().out
+
+
+def test_repeats_of_a_stored_set_are_said(train):
+    summary = json.loads((train("--batch-size=100") / "summary.json").read_text())
+    assert (summary["images_seen"], summary["images_distinct"], summary["images_repeated"]) == (600, 158, 442)
+
+
+def test_training_beats_the_mean_image_and_the_untrained_encoder(train):
+    folder = train("--steps=250", "--validate-every=250", "--optimizer.lr=5e-3", "--batch-size=16")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["trained"]["masked_mse"] < 0.7 * summary["trained"]["mean_image_mse"]
+    assert summary["trained"]["masked_mse"] < 0.7 * summary["untrained"]["masked_mse"]
+
+
+def test_norm_pix_and_clip_off_run(train):
+    train("--norm-pix", "--optimizer.clip=None", "--steps=2")
+
+
+def test_ctrl_c_saves_and_resume_gives_the_losses_of_an_uninterrupted_run(train, monkeypatch, capsys):
+    whole = train("--steps=12", "--checkpoint-every=4")
+    step, count = mae.Loop._train_step, []
+
+    def interrupted(self, batches):
+        step(self, batches)
+        count.append(1)
+        if len(count) == 7:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(mae.Loop, "_train_step", interrupted)
+    broken = train("--steps=12", "--checkpoint-every=4", out="broken", status=130)
+    monkeypatch.undo()
+    assert f"go on with: python -m trainers.mae --resume {broken}" in capsys.readouterr().err
+    assert checkpoint.checkpoints(broken)[-1].name == "step_000007"
+    assert mae.main(["--resume", str(broken)]) == 0
+    assert losses(broken) == losses(whole)
+    assert read_table(broken / "validation.csv") == read_table(whole / "validation.csv")
+
+
+def test_resuming_an_older_checkpoint_repeats_its_future_without_doubled_rows(train):
+    folder = train("--checkpoint-every=3")
+    before = losses(folder)
+    assert mae.main(["--resume", str(folder / "checkpoints" / "step_000003")]) == 0
+    assert losses(folder) == before
+    with (folder / "train.csv").open() as file:
+        assert [row[0] for row in csv.reader(file)] == ["step", *map(str, range(1, 7))]
+
+
+def test_a_resumed_run_stays_the_same_run(train, tmp_path):
+    folder = train()
+    with pytest.raises(ConfigError, match=r"had vit.depth = 1, not 2"):
+        mae.main(["--resume", str(folder), "--vit.depth=2"])
+    with pytest.raises(ConfigError, match="holds a run"):
+        train()
+    with pytest.raises(ConfigError, match=r"holds no config\.yaml"):
+        mae.main(["--resume", str(tmp_path / "nowhere")])
+
+
+def test_a_checkpoint_of_other_data_is_refused(train, tmp_path, stored):
+    folder = train()
+    other = tmp_path / "other.npz"
+    with np.load(stored) as arrays:
+        np.savez(other, image=arrays["image"][::-1], label=arrays["label"], x=arrays["x"])
+    text = (folder / "config.yaml").read_text().replace(str(stored), str(other))
+    (folder / "config.yaml").write_text(text)
+    with pytest.raises(CheckpointError, match=r"cannot go on with these data: fingerprint of .*another set"):
+        mae.main(["--resume", str(folder)])
+
+
+def test_the_transform_is_the_same_in_training_evaluation_and_load(train, stored, monkeypatch):
+    used = []
+    original = InputTransform.__call__
+    monkeypatch.setattr(InputTransform, "__call__", lambda self, image: used.append(self) or original(self, image))
+    folder = train("--steps=2")
+    vit, transform = load_encoder(folder)
+    assert set(used) == {transform} and len(used) > 4
+    image = read_stored(stored).image[:3]
+    assert torch.equal(transform(image), torch.asinh(image / transform.scale))
+    assert checkpoint.read_checkpoint(folder).about["transform"] == {"name": "asinh", "scale": transform.scale}
+    assert vit.forward_features(transform(image)).shape == (3, 17, 16)
+
+
+def test_a_loaded_encoder_gives_the_features_that_were_probed(train, stored):
+    folder = train("--steps=2")
+    config = load_config(MAEConfig, folder)
+    vit, transform = load_encoder(folder)
+    model = mae.MaskedAutoencoder((1, 16, 16), config.vit, config.decoder)
+    checkpoint.load_weights(model, checkpoint.read_checkpoint(folder))
+    image = transform(read_stored(stored).image[:3])
+    torch.testing.assert_close(vit.eval().forward_features(image)[:, 1:].mean(dim=1), model.eval().features(image))
+
+
+def test_load_encoder_refuses_the_checkpoints_of_other_trainers(train):
+    folder = train("--steps=2")
+    about = folder / "checkpoints" / "step_000002" / "checkpoint.json"
+    about.write_text(about.read_text().replace('"trainer": "mae"', '"trainer": "ssl"'))
+    with pytest.raises(CheckpointError, match=r"is by trainers\.ssl"):
+        load_encoder(folder)
+
+
+def test_the_untrained_figures_are_of_the_same_initialisation(train):
+    one, two = train("--steps=1", out="one"), train("--steps=2", out="two")
+    first = [read_table(folder / "validation.csv")[0] for folder in (one, two)]
+    assert first[0] == first[1]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(train, monkeypatch):
+    loss = mae.MAETask.loss
+    monkeypatch.setattr(mae.MAETask, "loss", lambda *args: loss(*args) * float("nan"))
+    with pytest.raises(
+        TrainingError, match=r"the loss of step 1 is nan \(seed 0, 8 images a step\)\. Lower --optimizer"
+    ):
+        train()
+
+
+def test_minutes_lower_the_steps_once_and_are_kept(train, monkeypatch):
+    monkeypatch.setattr(mae.Loop, "_affordable_steps", lambda self, budget, validation: 4)
+    folder = train("--minutes=1")
+    assert load_config(MAEConfig, folder).run.steps == 4 and len(losses(folder)) == 4
+    monkeypatch.undo()
+    roomy = train("--minutes=1000", "--steps=2", out="roomy")
+    assert len(losses(roomy)) == 2
