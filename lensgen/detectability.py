@@ -68,16 +68,15 @@ def macro_jacobian(scene: Scene, observation: Observation) -> tuple[Tensor, list
 
 
 def detectability(systems: Systems, observation: Observation, noise: Noise) -> Tensor:
-    """chi-square of each system's substructure, `[B]` in the scene's dtype; 0 for a system without, inf without noise."""
+    """chi-square of each system's substructure, `[B]`; 0 for a system that has none, infinite without noise."""
     scene, smooth = systems.scene.to(dtype=torch.float64), systems.smooth.to(dtype=torch.float64)
     dtype = next(iter(systems.scene.components[0].parameters.values())).dtype
     clean = render(scene, observation, engine="torch").flatten(1)
     difference = clean - render(smooth, observation, engine="torch").flatten(1)
+    if noise.recipe.noiseless:
+        return torch.where((difference != 0.0).any(1), torch.inf, 0.0).to(dtype)
     jacobian, _ = macro_jacobian(scene, observation)
     exposure = noise.exposure.to(torch.float64).unsqueeze(1)
-    if noise.recipe.noiseless:
-        changed = (difference != 0.0).any(1)
-        return torch.where(changed, torch.inf, 0.0).to(dtype)
     sigma = torch.sqrt(noise.recipe.variance(clean, exposure, noise.detector)) / noise.recipe.response(exposure)
     residual = (difference / sigma).unsqueeze(-1)
     directions = jacobian / sigma.unsqueeze(-1)

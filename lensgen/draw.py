@@ -116,6 +116,11 @@ def _reduced_einstein_radius(theta_E: Tensor, gamma: Tensor, mean_convergence: T
     return torch.where(mean_convergence > 0.0, theta_E * exact.power(remaining, 1.0 / (gamma - 1.0)), theta_E)
 
 
+def draw_label(preset: Preset, draws: Draws) -> Tensor:
+    """The class of each system, `[B]` int64, all equally likely."""
+    return draws.value("class", Uniform(0.0, float(len(preset.classes)))).floor().to(torch.int64)
+
+
 def draw(preset: Preset, random: RandomSource, index: Tensor, dtype: torch.dtype = torch.float32) -> Systems:
     """Draw the systems of `index` `[B]` int64, on its device; `dtype` is that of the scene's tensors."""
     draws = Draws(random, index)
@@ -124,9 +129,7 @@ def draw(preset: Preset, random: RandomSource, index: Tensor, dtype: torch.dtype
     z_lens, z_source = draws.value("redshift.lens", preset.z_lens), draws.value("redshift.source", preset.z_source)
     lens = _profile_values(draws, preset.lens, "lens", zero_point)
     source = _profile_values(draws, preset.source, "source", zero_point)
-    names = list(preset.classes)
-    label = (draws.value("class", Uniform(0.0, float(len(names))))).floor().to(torch.int64)
-
+    label = draw_label(preset, draws)
     host = Host(
         lens["theta_E"], lens["center_x"], lens["center_y"], z_lens, z_source, preset.cosmology,
         preset.observation.pixel_scale,

@@ -229,8 +229,8 @@ def _check_ellipticity(name: str, declared: Any, priors: Mapping[str, Prior]) ->
         reach = sum(max(map(abs, priors[e].bounds())) ** 2 for e in ("e1", "e2")) ** 0.5
     if reach > declared:
         raise ParameterError(
-            f"{name}: ellipticities up to {reach:.3g} can be drawn, above max_ellipticity = {declared:g}, from which the "
-            "length of the series follows. Fix: narrow q (or e1, e2) or declare more."
+            f"{name}: ellipticities up to {reach:.3g} can be drawn, above max_ellipticity = {declared:g}, from which "
+            "the length of the series follows. Fix: narrow q (or e1, e2) or declare more."
         )
 
 

@@ -10,6 +10,7 @@ import math
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -69,7 +70,7 @@ class GaussianPSF:
             values = [math.exp(-0.5 * (k / sigma) ** 2) for k in range(-radius, radius + 1)]
         else:
             edges = [math.erf((k - 0.5) / (sigma * math.sqrt(2.0))) for k in range(-radius, radius + 2)]
-            values = [right - left for left, right in zip(edges, edges[1:], strict=False)]
+            values = [right - left for left, right in pairwise(edges)]
         return tuple(v / math.fsum(values) for v in values)
 
     def convolve(self, image: Tensor, pixel_scale: float) -> Tensor:

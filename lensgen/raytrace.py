@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lensgen.profile import LightProfile, MassProfile
+from lensgen.profile import LightProfile
 from lensgen.scene import Component, Scene
 
 

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from lensgen.batch import Batch
 from lensgen.detectability import detectability
-from lensgen.draw import draw
+from lensgen.draw import draw, draw_label
 from lensgen.errors import ParameterError, unknown_name
 from lensgen.observation import Noise
 from lensgen.preset import Preset, load_preset
 from lensgen.render import pick_engine, render
 from lensgen.rng import RandomSource
+from lensgen.substructure.population import Draws
 
 OUTPUTS = ("image", "clean", "smooth", "detectability")
 _BLOCK = 1024  # systems drawn at a time: bounds memory, and changes no bit
@@ -94,6 +95,15 @@ class Simulator:
         """A simulator with fields of the preset changed, e.g. `{"substructure.cdm.count": 50}`; see Preset.override."""
         return self._like(preset=self.preset.override(changes))
 
+    def with_outputs(self, *outputs: str) -> Simulator:
+        """A simulator of the same images that makes other outputs."""
+        return self._like(outputs=outputs)
+
+    def labels(self, indices: Tensor) -> Tensor:
+        """The classes of images `[B]`, without simulating them."""
+        index = self._indices(None, None, indices).to(self.device)
+        return draw_label(self.preset, Draws(self.random, index))
+
     def _like(self, **changes: Any) -> Simulator:
         arguments = {
             "preset": self.preset,
@@ -119,7 +129,7 @@ class Simulator:
 
     @staticmethod
     def _indices(start: int | None, size: int | None, indices: Tensor | None) -> Tensor:
-        if (indices is None) == (size is None):
+        if (indices is None) == (size is None) or (indices is not None and start is not None):
             raise ParameterError("give batch() either start and size, or indices.")
         if indices is None:
             assert size is not None

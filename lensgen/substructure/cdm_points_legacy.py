@@ -12,14 +12,16 @@ from typing import ClassVar
 from lensgen.priors import Fixed, PowerLaw, Prior, Uniform
 from lensgen.substructure.cdm_points import CdmPoints
 
+_COUNT, _MASS, _RADIUS = Fixed(25.0), PowerLaw(-0.9, 1e6, 1e10), Uniform(0.25, 2.0)
+
 
 @dataclass(frozen=True)
 class CdmPointsLegacy(CdmPoints):
     """`CdmPoints` with the published recipe as its defaults."""
 
-    count: Prior = Fixed(25.0)
-    mass: Prior = PowerLaw(-0.9, 1e6, 1e10)
-    radius: Prior = Uniform(0.25, 2.0)
+    count: Prior = _COUNT
+    mass: Prior = _MASS
+    radius: Prior = _RADIUS
     softening: float = 0.0
     name: ClassVar[str] = "cdm_points_legacy"
 

@@ -1,0 +1,104 @@
+"""python -m lensgen preview | info"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+import yaml
+
+from lensgen.errors import LensgenError, ParameterError
+from lensgen.simulator import Simulator
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which images."""
+
+    preset: str = "model_a"
+    """Name of a preset (see `info --list`) or path of a YAML file."""
+    seed: int = 0
+    split: str = "train"
+    """train, val or test."""
+    set: list[str] = field(default_factory=list)
+    """Changes to the preset, e.g. --set grid.size=96 substructure.cdm.count=50."""
+    device: str = "auto"
+    engine: str = "auto"
+
+    def simulator(self) -> Simulator:
+        changes = {}
+        for change in self.set:
+            path, equals, value = change.partition("=")
+            if not equals:
+                raise ParameterError(f"--set {change!r}: write field=value, e.g. grid.size=96.")
+            changes[path] = yaml.safe_load(value)
+        return Simulator(self.preset, self.seed, self.device, self.engine, self.split).override(changes)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Draw a labelled gallery of images as a PNG file."""
+
+    choice: tyro.conf.OmitArgPrefixes[Choice] = field(default_factory=Choice)
+    out: Path = Path("gallery.png")
+    start: int = 0
+    """Index of the first image."""
+    count: int = 24
+    columns: int = 8
+    differences: bool = False
+    """One image of each class instead, beside it what the substructure changed."""
+
+    def run(self) -> None:
+        from lensgen.plot import class_differences, gallery, png
+
+        simulator = self.choice.simulator()
+        if self.differences:
+            figure = class_differences([simulator])
+        else:
+            figure = gallery(simulator.batch(self.start, self.count), self.columns)
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        self.out.write_bytes(png(figure))
+        print(self.out)
+
+
+@dataclass(frozen=True)
+class Info:
+    """Print the data card of a preset: every choice, and measured detectability and signal-to-noise."""
+
+    choice: tyro.conf.OmitArgPrefixes[Choice] = field(default_factory=Choice)
+    systems: int = 96
+    """How many systems to measure on; 0 for the choices alone."""
+    list: bool = False
+    """Only list the presets."""
+
+    def run(self) -> None:
+        from lensgen.datacard import data_card
+        from lensgen.preset import presets
+
+        if self.list:
+            for name, description in presets().items():
+                print(f"{name:22} {description}")
+        else:
+            print(data_card(self.choice.simulator(), self.systems, progress=sys.stderr.isatty()))
+
+
+Command = Annotated[Preview, tyro.conf.subcommand("preview")] | Annotated[Info, tyro.conf.subcommand("info")]
+
+
+def main() -> int:
+    command = tyro.cli(
+        Command, prog="python -m lensgen", description="Strong gravitational lenses from preset, seed and index."
+    )
+    try:
+        command.run()
+    except (LensgenError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
