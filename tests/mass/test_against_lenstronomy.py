@@ -168,7 +168,10 @@ def test_a_pixel_at_the_very_centre_is_not_deflected():
         statics = {"terms": 48} if profile.statics else {}
         for dtype in (torch.float64, torch.float32):
             plain = {"gamma": 2.0, "tau": 1.0} | CENTER
-            values = [torch.tensor(plain.get(p.name, 0.5 if p.default is None else p.default), dtype=dtype) for p in profile.parameters]
+            values = [
+                torch.tensor(plain.get(p.name, 0.5 if p.default is None else p.default), dtype=dtype)
+                for p in profile.parameters
+            ]
             at = {p.name: v for p, v in zip(profile.parameters, values, strict=True)}
             x, y = (at.get(name, torch.zeros((), dtype=dtype)) for name in ("center_x", "center_y"))
             assert [float(a) for a in profile.deflection(x, y, *values, **statics)] == [0.0, 0.0], name

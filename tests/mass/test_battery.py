@@ -159,7 +159,11 @@ def test_float32_agrees_with_float64(profile, gate, data):
     exact = profile.deflection(*rounded, **cases.statics(profile, torch.float64))
     assert ours[0].dtype == ours[1].dtype == torch.float32
     difference = size(ours[0] - exact[0], ours[1] - exact[1])
-    gate(f"{profile.name}: float32 against float64", ratio(difference, size(*exact)), F32_GATES.get(profile.name, F32_GATE))
+    gate(
+        f"{profile.name}: float32 against float64",
+        ratio(difference, size(*exact)),
+        F32_GATES.get(profile.name, F32_GATE),
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["f64", "f32"])
