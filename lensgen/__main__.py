@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -50,15 +50,17 @@ class Preview:
     columns: int = 8
     differences: bool = False
     """One image of each class instead, beside it what the substructure changed."""
+    also: list[str] = field(default_factory=list)
+    """With --differences: more presets, a row each."""
 
     def run(self) -> None:
         from lensgen.plot import class_differences, gallery, png
 
-        simulator = self.choice.simulator()
         if self.differences:
-            figure = class_differences([simulator])
+            presets = [self.choice.preset, *self.also]
+            figure = class_differences([replace(self.choice, preset=preset).simulator() for preset in presets])
         else:
-            figure = gallery(simulator.batch(self.start, self.count), self.columns)
+            figure = gallery(self.choice.simulator().batch(self.start, self.count), self.columns)
         self.out.parent.mkdir(parents=True, exist_ok=True)
         self.out.write_bytes(png(figure))
         print(self.out)

@@ -97,7 +97,7 @@ def class_differences(simulators: Sequence[Simulator], skip: int = 0) -> Figure:
     The difference is in units of the noise-free peak; its colours are symmetric about 0, each on its own scale.
     """
     classes = max(len(s.class_names) for s in simulators)
-    figure = Figure(figsize=(2.0 * _INCHES * classes + 0.8, (_INCHES + 0.3) * len(simulators)), layout="constrained")
+    figure = Figure(figsize=(2.0 * _INCHES * classes + 0.8, 1.05 * _INCHES * len(simulators)), layout="constrained")
     grid = np.atleast_2d(figure.subplots(len(simulators), 2 * classes, squeeze=False))
     for row, simulator in zip(grid, simulators, strict=True):
         made = simulator.with_outputs("image", "clean", "smooth").batch(indices=one_of_each_class(simulator, skip))
