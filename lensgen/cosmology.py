@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lensgen import exact
-from lensgen.errors import ParameterError, unknown_name
+from lensgen.errors import ParameterError, require_number, unknown_name
 
 SPEED_OF_LIGHT = 299792.458  # km/s
 ARCSEC = 206264.80624709636  # in a radian
@@ -46,10 +46,8 @@ class Cosmology:
     distance_rule: str = "angular"
 
     def __post_init__(self) -> None:
-        if not 20.0 <= self.H0 <= 150.0:
-            raise ParameterError(f"cosmology.H0 = {self.H0} is outside [20, 150] km/s/Mpc.")
-        if not 0.01 <= self.Om0 <= 1.0:
-            raise ParameterError(f"cosmology.Om0 = {self.Om0} is outside [0.01, 1].")
+        require_number("cosmology.H0", self.H0, 20.0, 150.0, "km/s/Mpc")
+        require_number("cosmology.Om0", self.Om0, 0.01, 1.0)
         if self.distance_rule not in DISTANCE_RULES:
             raise unknown_name("distance rule", self.distance_rule, DISTANCE_RULES)
 

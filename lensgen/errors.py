@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class LensgenError(Exception):
@@ -32,9 +33,21 @@ class EngineError(LensgenError, RuntimeError):
     """An engine was named that cannot do what was asked of it."""
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
+def unknown_name(kind: str, name: Any, known: Iterable[str]) -> UnknownNameError:
     """The error for a name that is not among `known`, with the nearest one suggested."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     return UnknownNameError(f"unknown {kind} '{name}'.{hint} Known: {', '.join(known)}.")
+
+
+def require_number(name: str, value: Any, low: float, high: float, unit: str = "") -> None:
+    """Raise ParameterError unless `value` is a number within [low, high]; NaN, strings and booleans are not."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ParameterError(f"{name} = {value!r} is outside [{low:g}, {high:g}]{unit and ' ' + unit}.")
+
+
+def require_whole(name: str, value: Any, low: int, high: int) -> None:
+    """Raise ParameterError unless `value` is a whole number within [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ParameterError(f"{name} = {value!r} is outside [{low}, {high}]: it must be a whole number within.")

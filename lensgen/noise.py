@@ -14,7 +14,7 @@ from typing import ClassVar, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from lensgen.errors import ParameterError, unknown_name
+from lensgen.errors import require_number, require_whole, unknown_name
 
 Uniform: TypeAlias = Callable[[str], Tensor]
 
@@ -37,11 +37,9 @@ class Detector:
     sky: float
 
     def __post_init__(self) -> None:
-        if self.exposures < 1:
-            raise ParameterError(f"exposures = {self.exposures} must be at least 1.")
-        for name, value in (("read_noise", self.read_noise), ("sky", self.sky)):
-            if not (math.isfinite(value) and value >= 0.0):
-                raise ParameterError(f"{name} = {value} must be finite and at least 0 (e- and e-/s per pixel).")
+        require_whole("exposures", self.exposures, 1, 1_000_000)
+        require_number("read_noise", self.read_noise, 0.0, 1e6, "e- per pixel")
+        require_number("sky", self.sky, 0.0, 1e9, "e-/s per pixel")
 
 
 def standard_normal(u: Tensor) -> Tensor:

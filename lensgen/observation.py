@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lensgen.conventions import pixel_axis
-from lensgen.errors import ParameterError
+from lensgen.errors import require_number, require_whole
 from lensgen.noise import Detector, NoiseRecipe
 from lensgen.psf import PSF
 from lensgen.rng import RandomSource
@@ -40,10 +40,8 @@ class Observation:
             ("width", self.width, 1, MAX_SIZE),
             ("supersampling", self.supersampling, 1, 64),
         ):
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise ParameterError(f"{name} = {value!r} must be a whole number within [{low}, {high}].")
-        if not 1e-4 <= self.pixel_scale <= 100.0:
-            raise ParameterError(f"pixel_scale = {self.pixel_scale} is outside [1e-4, 100] arcsec.")
+            require_whole(name, value, low, high)
+        require_number("pixel_scale", self.pixel_scale, 1e-4, 100.0, "arcsec")
 
     def rays(self) -> tuple[Tensor, Tensor]:
         """Where light is sampled: x and y, float64 `[supersampling^2 height width]`, row by row, arcsec."""

@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from lensgen.errors import ParameterError, unknown_name
+from lensgen.errors import ParameterError, require_number, unknown_name
 
 EDGES = ("nearest", "zero")
 SAMPLINGS = ("centre", "pixel")
@@ -50,10 +50,8 @@ class GaussianPSF:
     sampling: str = "centre"
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.fwhm <= 100.0:
-            raise ParameterError(f"psf.fwhm = {self.fwhm} is outside [0, 100] arcsec (0 for none).")
-        if not 1.0 <= self.truncation <= 20.0:
-            raise ParameterError(f"psf.truncation = {self.truncation} is outside [1, 20] sigma.")
+        require_number("psf.fwhm", self.fwhm, 0.0, 100.0, "arcsec (0 for none)")
+        require_number("psf.truncation", self.truncation, 1.0, 20.0, "sigma")
         if self.edge not in EDGES:
             raise unknown_name("psf edge", self.edge, EDGES)
         if self.sampling not in SAMPLINGS:

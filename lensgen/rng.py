@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lensgen.errors import ParameterError, unknown_name
+from lensgen.errors import require_whole, unknown_name
 
 SPLITS = ("train", "val", "test")
 MAX_SEED = 2**62 - 1  # two bits of the 64-bit key hold the split
@@ -56,8 +56,7 @@ class RandomSource:
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise unknown_name("split", self.split, SPLITS)
-        if not 0 <= self.seed <= MAX_SEED:
-            raise ParameterError(f"seed = {self.seed} is outside [0, {MAX_SEED}]: choose one within.")
+        require_whole("seed", self.seed, 0, MAX_SEED)
 
     def words(self, index: Tensor, name: str, count: int) -> Tensor:
         """`count` random 32-bit words for each index: int64 `[B]` -> int64 `[B, count]`, on index's device."""
