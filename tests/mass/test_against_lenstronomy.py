@@ -18,7 +18,8 @@ AXIS = (torch.arange(64, dtype=torch.float64) - 31.5) * 0.1
 Y, X = (t.flatten() for t in torch.meshgrid(AXIS, AXIS, indexing="ij"))
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["f64", "f32"])
 LENGTH = st.floats(0.05, 3.0)
-AXIS_RATIO = st.one_of(st.sampled_from([1.0, 1.0 - 1e-6, 0.999, 0.2]), st.floats(0.2, 1.0))
+# round, nearly so, either side of the SIE's switch at c = 0.03, and very flat
+AXIS_RATIO = st.one_of(st.sampled_from([1.0, 1.0 - 1e-6, 0.999, 0.942, 0.941, 0.2]), st.floats(0.2, 1.0))
 DIRECTION = st.floats(-1.6, 1.6)
 
 
