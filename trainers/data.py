@@ -68,6 +68,7 @@ class Data:
         fit, score: frozen validation images, disjoint from one another and from training.
         transform: what every model input goes through.
         image_shape: `(C, H, W)`.
+        pixel_scale: side of a pixel [arcsec]; None where it is not known.
         class_names: names of the labels 0, 1, ...
         targets: names of the parameters that features are probed for.
         identity: says in a checkpoint which data these are.
@@ -79,6 +80,7 @@ class Data:
     score: Batch
     transform: InputTransform
     image_shape: tuple[int, int, int]
+    pixel_scale: float | None
     class_names: tuple[str, ...]
     targets: tuple[str, ...]
     identity: dict[str, Any]
@@ -118,6 +120,7 @@ def _open_stream(
 ) -> Data:
     held_out = lensgen.Simulator(config.preset, seed=config.seed, device=device, split="val")
     held_out = held_out.override(config.overrides)
+    fit = held_out.batch(start=0, size=validation.fit)
     source = lensgen.LensStream(
         config.preset,
         batch_size=batch_size,
@@ -129,13 +132,19 @@ def _open_stream(
     )
     return Data(
         source=source,
-        fit=held_out.batch(start=0, size=validation.fit),
+        fit=fit,
         score=held_out.batch(start=validation.fit, size=validation.score),
         transform=InputTransform(float(held_out.input_scale)),
         image_shape=held_out.image_shape,
-        class_names=tuple(held_out.class_names),
+        pixel_scale=fit.pixel_scale,
+        class_names=held_out.class_names,
         targets=PROBED_PARAMETERS,
-        identity={"preset": held_out.preset.name, "overrides": config.overrides, "stream": source.state_dict()},
+        identity={
+            "preset": held_out.preset.name,
+            "fingerprint": held_out.preset.fingerprint,
+            "overrides": config.overrides,
+            "seed": config.seed,
+        },
         distinct=None,
     )
 
@@ -169,6 +178,7 @@ def _open_stored(
         score=stored.take(order[validation.fit : held_out], device),
         transform=InputTransform(scale),
         image_shape=(image.shape[1], image.shape[2], image.shape[3]),
+        pixel_scale=None,
         class_names=tuple(f"class {number}" for number in range(int(stored.label.max()) + 1)),
         targets=tuple(name for name, column in stored.params.items() if torch.isfinite(column).all()),
         identity={"data": str(stored.path), "fingerprint": stored.fingerprint, "images": len(stored)},

@@ -123,8 +123,9 @@ class MAETask:
         rules = ", patches standardised" if self.config.norm_pix else ""
         title = f"{self.config.mask_ratio:.0%} of the {self.autoencoder.patch_size}-pixel patches masked{rules}"
         files = [folder / "reconstructions.png", folder / "loss.png"]
-        half_width = self.data.image_shape[-1] / 2
-        draw_reconstructions(files[0], original, seen, reconstruction, names, title, half_width, "pixel")
+        half_width = self.data.image_shape[-1] / 2 * (self.data.pixel_scale or 1.0)
+        unit = "pixel" if self.data.pixel_scale is None else "arcsec"
+        draw_reconstructions(files[0], original, seen, reconstruction, names, title, half_width, unit)
         draw_loss_curve(files[1], folder, self.mean_image_mse, "mean image, on the same pixels")
         return files
 
