@@ -62,7 +62,7 @@ def macro_jacobian(scene: Scene, observation: Observation) -> tuple[Tensor, list
 
         value = component.parameters[parameter]
         with torch.enable_grad():
-            _, tangent = torch.func.jvp(image, (value,), (torch.ones_like(value),))
+            tangent = torch.func.jvp(image, (value,), (torch.ones_like(value),))[1]
         columns.append(tangent.flatten(1))
     return torch.stack(columns, -1), names
 

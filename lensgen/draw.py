@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from lensgen import exact, fmath
-from lensgen.preset import ALTERNATIVES, Preset, ProfilePriors
+from lensgen.preset import Preset
+from lensgen.preset_fields import ALTERNATIVES, ProfilePriors
 from lensgen.priors import Fixed, Uniform
 from lensgen.profile import LightProfile
 from lensgen.rng import RandomSource
@@ -46,10 +47,10 @@ def _profile_values(draws: Draws, priors: ProfilePriors, name: str, zero_point: 
     """All fields drawn, and the profile's parameters worked out of them, float64 `[B]`."""
     values = {field: draws.value(f"{name}.{field}", prior) for field, prior in priors.priors.items()}
     for rule, alternative in ALTERNATIVES.items():
-        fields = [values.get(p.name) for p in alternative.fields]
-        if all(v is not None for v in fields):
+        if all(p.name in values for p in alternative.fields):
             with fmath.bitwise():
-                values |= dict(zip(alternative.parameters, rule(*fields), strict=True))
+                results = rule(*(values[p.name] for p in alternative.fields))
+            values |= dict(zip(alternative.parameters, results, strict=True))
     if "magnitude" in values:
         assert isinstance(priors.profile, LightProfile)
         rate = exact.power(torch.full_like(values["magnitude"], 10.0), -0.4 * (values["magnitude"] - zero_point))
@@ -73,7 +74,7 @@ def _placed(component: Component, name: str, rows: Tensor, batch: int, present: 
         count = torch.ones(len(rows), dtype=torch.int64, device=rows.device)
     placed = {}
     for key, value in parameters.items():
-        empty = 0.0 if key == component.profile.strength else 1.0  # any value that the formulas can take
+        empty = 0.0 if key in component.profile.strength else 1.0  # any value that the formulas can take
         full = value.new_full((batch, value.shape[1]), empty)
         placed[key] = full.index_copy(0, rows, value) if present else full
     counts = torch.zeros(batch, dtype=torch.int64, device=rows.device)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
@@ -76,37 +76,36 @@ def poisson_quantile(mean: Tensor, u: Tensor) -> Tensor:
     return torch.where(few, searched, count)
 
 
-class NoiseRecipe(Protocol):
-    """`clean` and the result are `[K, P]`; `exposure` `[K, 1]` is the total time in s.
+class NoiseRecipe:
+    """Base of all recipes.
 
-    `uniform("shot")` and `uniform("read")` give one uniform for each pixel, `[K, P]`, when asked.
+    `clean` and the result of `apply` are `[K, P]`; `exposure` `[K, 1]` is the total time in s. `uniform("shot")` and
+    `uniform("read")` give one uniform for each pixel, `[K, P]`, when asked.
     """
 
     name: ClassVar[str]
-    noiseless: ClassVar[bool]
+    noiseless: ClassVar[bool] = False
 
-    def apply(self, clean: Tensor, exposure: Tensor, detector: Detector, uniform: Uniform) -> Tensor: ...
+    def apply(self, clean: Tensor, exposure: Tensor, detector: Detector, uniform: Uniform) -> Tensor:
+        """What the detector reports."""
+        raise NotImplementedError
 
-    def variance(self, clean: Tensor, exposure: Tensor, detector: Detector) -> Tensor: ...
+    def variance(self, clean: Tensor, exposure: Tensor, detector: Detector) -> Tensor:
+        """Variance of `apply` in each pixel, `[K, P]`."""
+        raise NotImplementedError
 
     def response(self, exposure: Tensor) -> Tensor:
         """d mean(image) / d clean, `[K, 1]`."""
-        ...
+        return torch.ones_like(exposure)
 
 
-def _unit_response(exposure: Tensor) -> Tensor:
-    return torch.ones_like(exposure)
-
-
-class CCD:
+class CCD(NoiseRecipe):
     """One honest exposure: electrons = Poisson((signal + sky) t) + Normal(0, read noise), sky subtracted, over t.
 
     mean = clean; variance = (clean + sky) / t + exposures read_noise^2 / t^2.
     """
 
     name = "ccd"
-    noiseless = False
-    response = staticmethod(_unit_response)
 
     def apply(self, clean: Tensor, exposure: Tensor, detector: Detector, uniform: Uniform) -> Tensor:
         electrons = poisson_quantile((clean + detector.sky).clamp(min=0.0) * exposure, uniform("shot"))
@@ -118,15 +117,13 @@ class CCD:
         return (clean + detector.sky).clamp(min=0.0) / exposure + read / exposure**2
 
 
-class LenstronomyGaussian:
+class LenstronomyGaussian(NoiseRecipe):
     """lenstronomy's SingleBand.noise_for_model: two independent normals, for sky with read noise and for the signal.
 
     mean = clean; variance = (exposures read_noise^2 + sky t) / t^2 + max(clean, 0) / t.
     """
 
     name = "lenstronomy"
-    noiseless = False
-    response = staticmethod(_unit_response)
 
     def apply(self, clean: Tensor, exposure: Tensor, detector: Detector, uniform: Uniform) -> Tensor:
         shot = torch.sqrt(clean.clamp(min=0.0) / exposure) * standard_normal(uniform("shot"))
@@ -141,7 +138,7 @@ class LenstronomyGaussian:
         return self._background(exposure, detector) + clean.clamp(min=0.0) / exposure
 
 
-class DeepLenseI:
+class DeepLenseI(NoiseRecipe):
     """The published Model I, faults included: shot noise as a normal and then again as Poisson, clipped at 0.
 
     image = Poisson(max(t (m + N(0, sqrt(|m|/t)) + N(0, 0.01)), 0)), counts. Its variance on bright pixels is about
@@ -149,7 +146,6 @@ class DeepLenseI:
     """
 
     name = "deeplense_i"
-    noiseless = False
     background = 0.01  # e-/s per pixel
 
     def apply(self, clean: Tensor, exposure: Tensor, detector: Detector, uniform: Uniform) -> Tensor:
@@ -166,7 +162,7 @@ class DeepLenseI:
         return exposure
 
 
-class DeepLenseII:
+class DeepLenseII(NoiseRecipe):
     """The published Models II and III: the noise is computed and never added, and the image is added to itself."""
 
     name = "deeplense_ii"
@@ -182,12 +178,11 @@ class DeepLenseII:
         return torch.full_like(exposure, 2.0)
 
 
-class NoNoise:
+class NoNoise(NoiseRecipe):
     """The noise-free image as it is."""
 
     name = "none"
     noiseless = True
-    response = staticmethod(_unit_response)
 
     def apply(self, clean: Tensor, exposure: Tensor, detector: Detector, uniform: Uniform) -> Tensor:
         return clean

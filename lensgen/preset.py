@@ -18,21 +18,19 @@ from typing import Any
 
 import yaml
 
-from lensgen.conventions import ellipticity, polar_shear
 from lensgen.cosmology import Cosmology
 from lensgen.errors import ParameterError, PresetError, unknown_name
 from lensgen.instruments import instrument
 from lensgen.instruments.instrument import Instrument
 from lensgen.light import light_profile
 from lensgen.mass import mass_profile
-from lensgen.mass.epl import series_terms
 from lensgen.noise import Detector, NoiseRecipe, noise_recipe
 from lensgen.observation import Observation
 from lensgen.parameters import Parameter
-from lensgen.priors import Prior, prior_from
-from lensgen.profile import Profile
+from lensgen.preset_fields import ProfilePriors, choice, population_from, prior_within, profile_priors_from, section
+from lensgen.priors import Prior
 from lensgen.psf import GaussianPSF
-from lensgen.substructure import Population, population
+from lensgen.substructure import Population
 
 
 class _Loader(yaml.SafeLoader):
@@ -46,46 +44,6 @@ _Loader.add_implicit_resolver(
 PRESETS = Path(__file__).parent / "presets"
 MODES = ("honest", "paper")
 COMPENSATIONS = ("none", "realised")
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """Fields in which a preset may state a profile's parameters instead of the parameters themselves."""
-
-    fields: tuple[Parameter, ...]
-    parameters: tuple[str, ...]
-
-
-ALTERNATIVES = {
-    ellipticity: Alternative(
-        (
-            Parameter("q", "1", 1.0 / 9.0, 1.0, "axis ratio, minor over major"),
-            Parameter("phi", "rad", -7.0, 7.0, "direction of the major axis from +x"),
-        ),
-        ("e1", "e2"),
-    ),
-    polar_shear: Alternative(
-        (
-            Parameter("gamma_ext", "1", 0.0, 1.0, "strength of the external shear"),
-            Parameter("psi_ext", "rad", -7.0, 7.0, "direction of the external shear"),
-        ),
-        ("gamma1", "gamma2"),
-    ),
-}
-MAGNITUDE = Parameter("magnitude", "mag", 0.0, 60.0, "total apparent magnitude, unlensed")
-
-
-@dataclass(frozen=True)
-class ProfilePriors:
-    """A profile and, for each of its parameters or their alternatives, a prior."""
-
-    profile: Profile
-    priors: Mapping[str, Prior]
-    max_ellipticity: float | None = None
-
-    def statics(self, double: bool) -> dict[str, int]:
-        """The profile's whole numbers: the series length of an EPL, from the declared range of ellipticity."""
-        return {} if self.max_ellipticity is None else {"terms": series_terms(self.max_ellipticity, double)}
 
 
 @dataclass(frozen=True)
@@ -153,111 +111,8 @@ def _fields(config: Mapping[str, Any], prefix: str = "") -> list[str]:
     return names
 
 
-def _section(config: Any, name: str, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The mapping `config`, with no field missing and none unknown."""
-    where = f"field of {name}" if name else "field of the preset"
-    if not isinstance(config, Mapping):
-        raise PresetError(f"{name or 'the preset'} = {config!r} must hold the fields {', '.join(required)}.")
-    for field in config:
-        if field not in required + optional:
-            raise unknown_name(where, str(field), required + optional)
-    for field in required:
-        if field not in config:
-            raise PresetError(f"{name + '.' if name else ''}{field} is missing: a preset states every choice it makes.")
-    return dict(config)
-
-
-def _choice(value: Any, name: str, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise unknown_name(name, str(value), allowed)
-    return str(value)
-
-
-def _prior(value: Any, field: str, parameter: Parameter) -> Prior:
-    prior = prior_from(value, field)
-    low, high = prior.bounds()
-    if not (parameter.low <= low and high <= parameter.high):
-        raise ParameterError(
-            f"{field} = {value!r} can take values from {low:g} to {high:g}; {parameter.meaning}. "
-            f"Allowed: {parameter.range_text}. Fix: narrow the distribution."
-        )
-    return prior
-
-
-def _profile_priors(config: Any, name: str, profile_of: Any) -> ProfilePriors:
-    if not isinstance(config, Mapping) or "profile" not in config:
-        raise PresetError(f"{name} = {config!r} must name its profile, e.g. {{profile: sie, theta_E: 1.2}}.")
-    profile: Profile = profile_of(config["profile"])
-    own = {p.name: p for p in profile.parameters}
-    known = dict(own)
-    for alternative in ALTERNATIVES.values():
-        if set(alternative.parameters) <= set(own):
-            known |= {p.name: p for p in alternative.fields}
-    if "amp" in own:
-        known["magnitude"] = MAGNITUDE
-    extra = ("max_ellipticity",) if profile.statics else ()
-    values = _section(config, name, ("profile", *extra), tuple(known))
-    priors = {f: _prior(v, f"{name}.{f}", known[f]) for f, v in values.items() if f not in ("profile", *extra)}
-
-    stated = set(priors)
-    for alternative in [*ALTERNATIVES.values(), Alternative((MAGNITUDE,), ("amp",))]:
-        instead = {p.name for p in alternative.fields}
-        if stated & instead:
-            if stated & set(alternative.parameters) or not instead <= stated:
-                raise PresetError(
-                    f"{name}: state either {sorted(instead)} or {list(alternative.parameters)}, not parts of both."
-                )
-            stated = stated - instead | set(alternative.parameters)
-    for p in profile.parameters:
-        if p.name not in stated:
-            if p.default is None:
-                raise PresetError(f"{name}.{p.name} is missing ({p.meaning}, {p.range_text}).")
-            priors[p.name] = prior_from(p.default, f"{name}.{p.name}")
-    declared = values.get("max_ellipticity")
-    if declared is not None:
-        _check_ellipticity(name, declared, priors)
-    return ProfilePriors(profile, priors, declared)
-
-
-def _check_ellipticity(name: str, declared: Any, priors: Mapping[str, Prior]) -> None:
-    if not isinstance(declared, int | float) or not 0.0 < declared <= 0.8:
-        raise ParameterError(f"{name}.max_ellipticity = {declared!r} is outside (0, 0.8].")
-    if "q" in priors:
-        q = priors["q"].bounds()[0]
-        reach = (1.0 - q) / (1.0 + q)
-    else:
-        reach = sum(max(map(abs, priors[e].bounds())) ** 2 for e in ("e1", "e2")) ** 0.5
-    if reach > declared:
-        raise ParameterError(
-            f"{name}: ellipticities up to {reach:.3g} can be drawn, above max_ellipticity = {declared:g}, from which "
-            "the length of the series follows. Fix: narrow q (or e1, e2) or declare more."
-        )
-
-
-def _population(config: Any, name: str) -> Population:
-    if not isinstance(config, Mapping) or "population" not in config:
-        raise PresetError(f"{name} = {config!r} must name its population, e.g. {{population: no_sub}}.")
-    cls = population(config["population"])
-    options = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    required = tuple(n for n, f in options.items() if f.default is dataclasses.MISSING)
-    values = _section(config, name, ("population", *required), tuple(options))
-    arguments = {}
-    for field, value in values.items():
-        if field == "population":
-            continue
-        if options[field].type == "Prior":
-            arguments[field] = prior_from(value, f"{name}.{field}")
-        elif isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e30:
-            raise ParameterError(f"{name}.{field} = {value!r} must be a finite number.")
-        else:
-            arguments[field] = value
-    made = cls(**arguments)
-    made.capacity  # noqa: B018 raises if the counts are impossible
-    return made
-
-
 def _grid(config: Any) -> tuple[int, int, int]:
-    grid = _section(config, "grid", ("size", "supersampling"))
+    grid = section(config, "grid", ("size", "supersampling"))
     size = grid["size"] if isinstance(grid["size"], list | tuple) else [grid["size"], grid["size"]]
     if len(size) != 2:
         raise PresetError(f"grid.size = {grid['size']!r} must be a number of pixels or [height, width].")
@@ -272,10 +127,10 @@ _SECTIONS = (
 
 def preset_from_config(name: str, config: Mapping[str, Any]) -> Preset:
     """A preset file's content -> Preset. Raises PresetError, ParameterError or UnknownNameError naming the field."""
-    top = _section(config, "", _SECTIONS)
-    redshift = _section(top["redshift"], "redshift", ("lens", "source", "convention"))
+    top = section(config, "", _SECTIONS)
+    redshift = section(top["redshift"], "redshift", ("lens", "source", "convention"))
     z = Parameter("z", "1", 1e-3, 6.0, "redshift")
-    z_lens, z_source = (_prior(redshift[k], f"redshift.{k}", z) for k in ("lens", "source"))
+    z_lens, z_source = (prior_within(redshift[k], f"redshift.{k}", z) for k in ("lens", "source"))
     if z_source.bounds()[0] <= z_lens.bounds()[1]:
         raise ParameterError(
             f"redshift.source can be {z_source.bounds()[0]:g}, which is not behind redshift.lens, up to "
@@ -284,23 +139,23 @@ def preset_from_config(name: str, config: Mapping[str, Any]) -> Preset:
     tele = dict(top["instrument"]) if isinstance(top["instrument"], Mapping) else {"name": top["instrument"]}
     base = instrument(tele.pop("name", ""))
     allowed = tuple(f.name for f in dataclasses.fields(Instrument) if f.name != "name")
-    telescope = dataclasses.replace(base, **_section(tele, "instrument", (), allowed))
-    psf = _section(top["psf"], "psf", ("truncation", "edge", "sampling", "supersampled"))
+    telescope = dataclasses.replace(base, **section(tele, "instrument", (), allowed))
+    psf = section(top["psf"], "psf", ("truncation", "edge", "sampling", "supersampled"))
     if not isinstance(psf["supersampled"], bool):
         raise PresetError(f"psf.supersampled = {psf['supersampled']!r} must be true or false.")
     height, width, supersampling = _grid(top["grid"])
-    noise = _section(top["noise"], "noise", ("recipe", "exposure_time"))
-    cosmology = Cosmology(**_section(top["cosmology"], "cosmology", ("H0", "Om0", "distance_rule")))
+    noise = section(top["noise"], "noise", ("recipe", "exposure_time"))
+    cosmology = Cosmology(**section(top["cosmology"], "cosmology", ("H0", "Om0", "distance_rule")))
     if not isinstance(top["substructure"], Mapping) or not top["substructure"]:
         raise PresetError("substructure must name at least one class, e.g. {no_sub: {population: no_sub}}.")
-    lens = _profile_priors(top["lens"], "lens", mass_profile)
-    compensation = _choice(top["compensation"], "compensation", COMPENSATIONS)
+    lens = profile_priors_from(top["lens"], "lens", mass_profile)
+    compensation = choice(top["compensation"], "compensation", COMPENSATIONS)
     if "theta_E" not in {p.name for p in lens.profile.parameters}:
         raise PresetError(f"lens.profile = {lens.profile.name} has no theta_E: the host is one of sis, sie, epl.")
     return Preset(
         name=name,
         description=str(top["description"]).strip(),
-        mode=_choice(top["mode"], "mode", MODES),
+        mode=choice(top["mode"], "mode", MODES),
         cosmology=cosmology,
         z_lens=z_lens,
         z_source=z_source,
@@ -318,16 +173,16 @@ def preset_from_config(name: str, config: Mapping[str, Any]) -> Preset:
         detector=Detector(
             int(telescope.exposures), telescope.read_noise, telescope.sky_rate * telescope.pixel_scale**2
         ),
-        exposure_time=_prior(
+        exposure_time=prior_within(
             telescope.exposure_time if noise["exposure_time"] == "instrument" else noise["exposure_time"],
             "noise.exposure_time",
             Parameter("exposure_time", "s", 1e-3, 1e7, "time of one exposure"),
         ),
         lens=lens,
-        shear=None if top["shear"] is None else _profile_priors(top["shear"], "shear", mass_profile),
-        source=_profile_priors(top["source"], "source", light_profile),
+        shear=None if top["shear"] is None else profile_priors_from(top["shear"], "shear", mass_profile),
+        source=profile_priors_from(top["source"], "source", light_profile),
         compensation=compensation,
-        classes={str(c): _population(v, f"substructure.{c}") for c, v in top["substructure"].items()},
+        classes={str(c): population_from(v, f"substructure.{c}") for c, v in top["substructure"].items()},
         config=copy.deepcopy(top),
     )
 

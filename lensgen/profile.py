@@ -1,7 +1,7 @@
 """What a mass or light profile is: a name, its parameters as data, and its formulas.
 
 A formula is called as `formula(x, y, *parameters, **statics)` with the parameters in the order in which the profile
-lists them. x and y are in arcsec; all arguments broadcast against each other; the result has the broadcast shape.
+lists them. x and y are of one shape, in arcsec; the parameters broadcast against them.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class Profile:
     name: what presets and errors call it.
     lenstronomy: its name in lenstronomy, or "" if that has none.
     parameters: in the order in which the formulas take them.
-    strength: the parameter that, when 0, makes the profile vanish exactly; empty slots have it at 0.
+    strength: the parameters that, when 0, make the profile vanish exactly; empty slots have them at 0.
     statics: whole numbers fixed before a kernel is compiled (the length of a series), never read from a batch.
     """
 
     name: str
     lenstronomy: str
     parameters: tuple[Parameter, ...]
-    strength: str
+    strength: tuple[str, ...]
     statics: tuple[str, ...] = ()
 
     @property

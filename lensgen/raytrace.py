@@ -25,7 +25,7 @@ def _slots(component: Component) -> Iterator[list[Tensor]]:
     for slot in range(int(component.count.max())):
         used = component.count > slot
         yield [
-            (torch.where(used, v[:, slot], 0.0) if p.name == component.profile.strength else v[:, slot]).unsqueeze(-1)
+            (torch.where(used, v[:, slot], 0.0) if p.name in component.profile.strength else v[:, slot]).unsqueeze(-1)
             for p, v in zip(component.profile.parameters, values, strict=True)
         ]
 
@@ -82,8 +82,8 @@ def jacobian(scene: Scene, x: Tensor, y: Tensor) -> Tensor:
     def beta(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         return source_position(scene, x, y)
 
-    _, along_x = torch.func.jvp(beta, (x, y), (one, zero))
-    _, along_y = torch.func.jvp(beta, (x, y), (zero, one))
+    along_x = torch.func.jvp(beta, (x, y), (one, zero))[1]
+    along_y = torch.func.jvp(beta, (x, y), (zero, one))[1]
     return torch.stack((torch.stack((along_x[0], along_y[0]), -1), torch.stack((along_x[1], along_y[1]), -1)), -2)
 
 

@@ -105,7 +105,7 @@ class Simulator:
         return draw_label(self.preset, Draws(self.random, index))
 
     def _like(self, **changes: Any) -> Simulator:
-        arguments = {
+        arguments: dict[str, Any] = {
             "preset": self.preset,
             "seed": self.random.seed,
             "device": self.device,

@@ -55,7 +55,7 @@ def test_a_formula_with_other_arguments_is_refused_at_registration(what):
     formulas = {"deflection": formula, "potential": formula, "convergence": formula} | {what: nothing}
     mass = Parameter("mass", "1", 0.0, 1.0, "mass")
     with pytest.raises(TypeError, match=rf"blob\.{what} must take \(x, y, mass\)"):
-        MassProfile(name="blob", lenstronomy="", parameters=(mass,), strength="mass", **formulas)
+        MassProfile(name="blob", lenstronomy="", parameters=(mass,), strength=("mass",), **formulas)
 
 
 def test_names_in_the_registry_are_those_of_the_profiles():

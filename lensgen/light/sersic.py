@@ -51,7 +51,7 @@ PROFILE = LightProfile(
         *ELLIPTICITY,
         *CENTER,
     ),
-    strength="amp",
+    strength=("amp",),
     surface_brightness=surface_brightness,
     total_flux=total_flux,
 )

@@ -83,7 +83,7 @@ PROFILE = MassProfile(
         *ELLIPTICITY,
         *CENTER,
     ),
-    strength="theta_E",
+    strength=("theta_E",),
     statics=("terms",),
     deflection=deflection,
     potential=potential,

@@ -96,7 +96,7 @@ PROFILE = MassProfile(
         Parameter("alpha_Rs", "arcsec", 0.0, FAR, "deflection at the scale radius"),
         *CENTER,
     ),
-    strength="alpha_Rs",
+    strength=("alpha_Rs",),
     deflection=deflection,
     potential=potential,
     convergence=convergence,

@@ -40,7 +40,7 @@ PROFILE = MassProfile(
         Parameter("softening", "arcsec", 0.0, FAR, "Plummer core radius", 0.0),
         *CENTER,
     ),
-    strength="theta_E",
+    strength=("theta_E",),
     deflection=deflection,
     potential=potential,
     convergence=convergence,

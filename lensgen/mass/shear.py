@@ -28,7 +28,7 @@ PROFILE = MassProfile(
         Parameter("gamma2", "1", -1.0, 1.0, "shear along the diagonals"),
         *ORIGIN,
     ),
-    strength="gamma1",
+    strength=("gamma1", "gamma2"),
     deflection=deflection,
     potential=potential,
     convergence=convergence,

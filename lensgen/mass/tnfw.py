@@ -87,7 +87,7 @@ PROFILE = MassProfile(
         Parameter("tau", "1", 1e-2, 1e3, "truncation radius in units of the scale radius"),
         *CENTER,
     ),
-    strength="alpha_Rs",
+    strength=("alpha_Rs",),
     deflection=deflection,
     potential=potential,
     convergence=convergence,
