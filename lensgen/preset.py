@@ -77,6 +77,7 @@ class Preset:
     def fingerprint(self) -> str:
         """What the images depend on, in 16 hexadecimal digits; the description does not count."""
         content = {k: v for k, v in self.config.items() if k != "description"}
+        content["classes"] = list(self.classes)  # their order is that of the labels, and sort_keys hides it
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def override(self, changes: Mapping[str, Any]) -> Preset:

@@ -9,10 +9,18 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from lensgen.errors import ParameterError
+from lensgen.errors import ParameterError, require_whole
 from lensgen.profile import LightProfile, MassProfile, Profile
 
 P = TypeVar("P", bound=Profile)
+
+
+def _check_count(name: str, count: Tensor, slots: int) -> None:
+    if count.dtype != torch.int64:
+        raise ParameterError(f"{name}: count must be whole numbers (torch.int64), not {count.dtype}.")
+    wrong = count[(count < 0) | (count > slots)]
+    if len(wrong) > 0:
+        raise ParameterError(f"{name}: count = {int(wrong[0])} is outside [0, {slots}], the number of slots.")
 
 
 @dataclass(frozen=True)
@@ -53,12 +61,20 @@ class Component(Generic[P]):
             raise ParameterError(
                 f"{name}: {profile.name} needs the statics {list(profile.statics)}, got {list(statics)}."
             )
+        for key, value in statics.items():
+            require_whole(f"{name}.{key}", value, 1, 1000)
         tensors = {k: torch.as_tensor(v) for k, v in profile.complete(parameters).items()}
         slots = {t.shape[1:] for t in tensors.values() if t.dim() == 2}
-        if len(slots) > 1 or (slots and count is None) or (count is not None and count.shape != (batch,)):
+        if (
+            len(slots) > 1
+            or (len(slots) == 1) != (count is not None)
+            or (count is not None and count.shape != (batch,))
+        ):
             raise ParameterError(
                 f"{name}: parameters with slots must all be [{batch}, N], with a count of shape [{batch}]."
             )
+        if count is not None:
+            _check_count(name, count, next(iter(slots))[0])
         shape = (batch, *slots.pop()) if slots else (batch,)
         for key, tensor in tensors.items():
             if tensor.dim() > 0 and tensor.shape != shape:
@@ -98,6 +114,8 @@ class Scene:
         names = [c.name for c in self.components]
         if len(set(names)) != len(names):
             raise ParameterError(f"components of a scene need names of their own, not {names}.")
+        if not names:
+            raise ParameterError("a scene needs at least one component: give it mass or light.")
         sizes = {t.shape[0] for c in self.components for t in c.parameters.values()}
         if len(sizes) != 1:
             raise ParameterError(

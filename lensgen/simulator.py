@@ -13,7 +13,7 @@ from torch import Tensor
 from lensgen.batch import Batch
 from lensgen.detectability import detectability
 from lensgen.draw import draw, draw_label
-from lensgen.errors import ParameterError, unknown_name
+from lensgen.errors import ParameterError, require_whole, unknown_name
 from lensgen.observation import Noise
 from lensgen.preset import Preset, load_preset
 from lensgen.render import pick_engine, render
@@ -64,6 +64,8 @@ class Simulator:
         outputs: tuple[str, ...] = ("image",),
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        if isinstance(outputs, str):
+            raise ParameterError(f"outputs = {outputs!r}: give several names, e.g. ('image', {outputs!r}).")
         for name in outputs:
             if name not in OUTPUTS:
                 raise unknown_name("output", name, OUTPUTS)
@@ -123,7 +125,7 @@ class Simulator:
 
     def __getitem__(self, index: int) -> Batch:
         """Image `index` as a batch of one."""
-        if not isinstance(index, int):
+        if isinstance(index, bool) or not isinstance(index, int):
             raise ParameterError(f"index = {index!r} must be one whole number: for several use batch(indices=...).")
         return self.batch(start=index, size=1)
 
@@ -133,11 +135,9 @@ class Simulator:
             raise ParameterError("give batch() either start and size, or indices.")
         if indices is None:
             assert size is not None
-            if size < 1:
-                raise ParameterError(f"size = {size} must be at least 1.")
-            first = start or 0
-            if not 0 <= first <= 2**63 - 1 - size:
-                raise ParameterError(f"start = {first} is outside [0, 2**63 - 1 - size].")
+            first = 0 if start is None else start
+            require_whole("size", size, 1, 2**31)
+            require_whole("start", first, 0, 2**63 - 1 - size)
             return torch.arange(first, first + size)
         indices = torch.as_tensor(indices)
         if indices.dim() != 1 or indices.numel() == 0 or indices.is_floating_point() or indices.dtype == torch.bool:

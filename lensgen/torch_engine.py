@@ -1,7 +1,7 @@
 """The reference renderer, in plain torch: any device, float32 and float64, differentiable.
 
 Same bits however batched, and on however many threads: systems are rendered in chunks of one fixed shape, the last
-one padded, each chunk on one thread, in rows of whole multiples of 64 numbers. So every number of every image takes
+one padded, on one thread, in rows of whole multiples of 64 numbers. So every number of every image takes
 the same path through torch's vector code, whichever slot of a chunk it sits in. A chunk also fits the cache, which
 is worth several times in speed (profiles/LOG.md).
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -28,11 +27,11 @@ def _padded(length: int) -> int:
     return -(-length // _ROW) * _ROW
 
 
-def chunk_size(observation: Observation, device: torch.device) -> int:
-    """How many images are rendered at a time: it follows from the preset and the kind of device alone."""
-    row = _padded(observation.height * observation.width * observation.supersampling**2)
+def chunk_size(row: int, device: torch.device) -> int:
+    """How many images with `row` numbers each are worked on at a time: it follows from the preset and the kind of
+    device alone."""
     budget = _CPU_CHUNK if device.type == "cpu" else _DEVICE_CHUNK
-    return max(1, budget // row)
+    return max(1, budget // _padded(row))
 
 
 def _mean_of_blocks(image: Tensor, s: int) -> Tensor:
@@ -76,6 +75,7 @@ def _noisy(clean: Tensor, noise: Noise, chunk: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def _single_thread() -> Iterator[None]:
+    """A chunk is too small to be worth splitting, and where torch splits it an image's bits depend on its slot."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -84,46 +84,29 @@ def _single_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _each_on_one_thread(
-    work: Callable[[Tensor], Tensor], chunks: tuple[Tensor, ...], device: torch.device
-) -> list[Tensor]:
-    """`work` on every chunk, none of it split between threads, side by side where there are several threads.
-
-    Derivatives are recorded by the thread that asks for them, so with these the chunks run one after the other.
-    """
-    if device.type != "cpu":
-        return [work(chunk) for chunk in chunks]
-    threads = min(torch.get_num_threads(), len(chunks))
+def _in_chunks(work: Callable[[Tensor], Tensor], order: Tensor, row: int) -> Tensor:
+    """`work(systems)` for all systems `[B]`, in chunks of one size taken along `order`; results in the systems' order."""
+    size = chunk_size(row, order.device)
+    done = []
     with _single_thread():
-        if threads == 1 or torch.is_grad_enabled():
-            return [work(chunk) for chunk in chunks]
-
-        def in_thread(chunk: Tensor) -> Tensor:
-            torch.set_num_threads(1)  # a setting of each thread
-            with torch.no_grad():
-                return work(chunk)
-
-        with ThreadPoolExecutor(threads) as pool:
-            return list(pool.map(in_thread, chunks))
+        for chunk in order.split(size):
+            filled = torch.cat((chunk, chunk[:1].expand(size - len(chunk))))
+            done.append(work(filled)[: len(chunk)])
+    return torch.cat(done)[torch.argsort(order)]
 
 
 def render(scene: Scene, observation: Observation, noise: Noise | None) -> Tensor:
     """Images `[B, H, W]` in the scene's dtype, e-/s per pixel (or in the unit of the noise recipe)."""
     device = scene.device
     dtype = next(iter(scene.components[0].parameters.values())).dtype
+    rays = observation.rays()
     x, y = (
-        torch.nn.functional.pad(t, (0, _padded(t.numel()) - t.numel())).to(device=device, dtype=dtype)
-        for t in observation.rays()
+        torch.nn.functional.pad(t, (0, _padded(t.numel()) - t.numel())).to(device=device, dtype=dtype) for t in rays
     )
     used = sum((c.count for c in scene.components if c.count is not None), torch.zeros(len(scene), device=device))
     order = torch.argsort(used, stable=True)  # like with like: a chunk loops over the slots of its fullest system
-    size = chunk_size(observation, device)
-
-    def one_chunk(chunk: Tensor) -> Tensor:
-        filled = torch.cat((chunk, chunk[:1].expand(size - len(chunk))))
-        image = _clean(scene.select(filled), observation, x, y)
-        if noise is not None:
-            image = _noisy(image, noise, filled)
-        return image[: len(chunk)]
-
-    return torch.cat(_each_on_one_thread(one_chunk, order.split(size), device))[torch.argsort(order)]
+    clean = _in_chunks(lambda systems: _clean(scene.select(systems), observation, x, y), order, rays[0].numel())
+    if noise is None:
+        return clean
+    every = torch.arange(len(scene), device=device)
+    return _in_chunks(lambda systems: _noisy(clean[systems], noise, systems), every, clean[0].numel())
