@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from lensgen.batch import Batch
-from lensgen.errors import ParameterError
+from lensgen.errors import ParameterError, require_whole
 from lensgen.preset import Preset
 from lensgen.simulator import Simulator
 
@@ -43,12 +43,11 @@ class LensStream(IterableDataset[Batch]):
         batches: int | None = None,
         overrides: Mapping[str, Any] | None = None,
     ) -> None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ParameterError(f"batch_size = {batch_size!r} must be a whole number of at least 1.")
-        if not 0 <= rank < world_size:
-            raise ParameterError(f"rank = {rank} is outside [0, world_size - 1] = [0, {world_size - 1}].")
-        if batches is not None and batches < 0:
-            raise ParameterError(f"batches = {batches} must be at least 0, or None for no end.")
+        require_whole("batch_size", batch_size, 1, 2**31)
+        require_whole("world_size", world_size, 1, 2**20)
+        require_whole("rank", rank, 0, world_size - 1)
+        if batches is not None:
+            require_whole("batches", batches, 0, 2**62)
         self.simulator = Simulator(preset, seed, device, engine, split)
         if overrides:
             self.simulator = self.simulator.override(overrides)
@@ -108,6 +107,5 @@ class LensStream(IterableDataset[Batch]):
 
     def skip(self, batches: int) -> None:
         """Leave out the next `batches` of this rank."""
-        if batches < 0:
-            raise ParameterError(f"batches = {batches} must be at least 0.")
+        require_whole("batches", batches, 0, 2**62)
         self._taken += batches
