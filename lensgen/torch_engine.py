@@ -85,7 +85,7 @@ def _single_thread() -> Iterator[None]:
 
 
 def _in_chunks(work: Callable[[Tensor], Tensor], order: Tensor, row: int) -> Tensor:
-    """`work(systems)` for all systems `[B]`, in chunks of one size taken along `order`; results in the systems' order."""
+    """`work(systems)` for all systems `[B]`, in chunks of one size taken along `order`; results in their own order."""
     size = chunk_size(row, order.device)
     done = []
     with _single_thread():
