@@ -90,7 +90,7 @@ class Cosmology:
     def matter_critical_density(self, z: Tensor) -> Tensor:
         """3 H(z)^2 / (8 pi G) in Msun / Mpc^3."""
         H = self.H0 * self.expansion(z)
-        return 3.0 * H * H / (8.0 * math.pi * _G_MSUN)
+        return 3.0 / (8.0 * math.pi * _G_MSUN) * H * H
 
     def reduced_ratio(self, z_lens: Tensor, z_source: Tensor, z_convention: Tensor) -> Tensor:
         """By how much deflections shrink when they were stated for a source at z_convention: (D_ls/D_s) ratio."""

@@ -46,7 +46,7 @@ def measure(simulator: Simulator, systems: int, progress: bool = False) -> Batch
         source.batch(start, min(_BLOCK, systems - start))
         for start in tqdm(starts, desc="measuring", unit="block", disable=not progress)
     ]
-    return Batch.cat(blocks)
+    return Batch.cat(blocks).to("cpu")
 
 
 def data_card(simulator: Simulator, systems: int, progress: bool = False) -> str:

@@ -4,6 +4,10 @@ log, exp, sin and sqrt of different libraries differ in the last place, and then
 These are built from + - * /, comparisons and bit shifts of float64 alone, each of which IEEE 754 defines to the bit,
 so the parameters of a lens are equal wherever they are drawn. They are accurate to a few units in 1e-16, not
 correctly rounded. Inputs and outputs are float64 tensors of any shape.
+
+Divide tensors by tensors only: torch takes `tensor / number` as a product with the reciprocal on CUDA and as a division
+on a CPU, and `number / tensor` as a product with the reciprocal everywhere. Write `tensor * (1.0 / number)` and
+`number * (1.0 / tensor)`.
 """
 
 from __future__ import annotations
@@ -160,7 +164,7 @@ def gamma(x: Tensor) -> Tensor:
     x = x - 1.0
     total = torch.full_like(x, _LANCZOS[0])
     for k, coefficient in enumerate(_LANCZOS[1:], start=1):
-        total = total + coefficient / (x + k)
+        total = total + coefficient * (1.0 / (x + k))
     t = x + 7.5
     return math.sqrt(2.0 * math.pi) * exp((x + 0.5) * log(t) - t) * total
 
@@ -210,12 +214,12 @@ def normal_cdf(x: Tensor) -> Tensor:
     near = size.clamp(max=3.0)
     term, total = near, near
     for k in range(3, 81, 2):
-        term = term * near * near / k
+        term = term * near * near * (1.0 / k)
         total = total + term
     upper_near = 0.5 - total * density
     far = size.clamp(min=3.0)
     fraction = far
     for k in range(60, 0, -1):
-        fraction = far + k / fraction
+        fraction = far + k * (1.0 / fraction)
     upper = torch.where(size <= 3.0, upper_near, density / fraction)
     return torch.where(x < 0.0, upper, 1.0 - upper)

@@ -76,7 +76,7 @@ def source_position(scene: Scene, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]
 def jacobian(scene: Scene, x: Tensor, y: Tensor) -> Tensor:
     """d beta / d theta, `[B, P, 2, 2]` (row: component of beta), exact, by two forward-mode derivatives."""
     shape = torch.broadcast_shapes(x.shape, (len(scene), x.shape[-1]))
-    x, y = x.expand(shape), y.expand(shape)
+    x, y = x.expand(shape).contiguous(), y.expand(shape).contiguous()  # derivatives need memory of their own
     one, zero = torch.ones_like(x), torch.zeros_like(x)
 
     def beta(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ def _mass(X, tau):
     S = fm.sqrt(t2 + z)
     F_of_X = F(X)
     s = fm.sqrt(fm.maximum(z - 1.0, _MIDDLE * _MIDDLE - 1.0))
-    inner = z * (2.0 * F_of_X - math.pi / (tau + S))
+    inner = z * (2.0 * F_of_X - math.pi * (1.0 / (tau + S)))
     outer = z / s * (math.pi * (tau + (t2 + 1.0) / (S + s)) / (tau + S) - 2.0 * fm.atan(1.0 / s))
     d = z / (tau * (tau + S))
     rest = g(X, F_of_X) - fm.log1p(0.5 * d) - d * fm.asinh(tau / X)

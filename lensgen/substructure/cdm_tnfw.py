@@ -90,14 +90,14 @@ class CdmTNFW(Population):
 def _inside_ring(component: Component, host: Host) -> Tensor:
     """Mean convergence within the host's Einstein radius: the mean outward deflection on that circle, over it."""
     parameters = [component.parameters[p.name] for p in component.profile.parameters]
-    turns = torch.arange(_RING, dtype=torch.float64, device=host.theta_E.device) / _RING
+    turns = torch.arange(_RING, dtype=torch.float64, device=host.theta_E.device) * (1.0 / _RING)
     total = torch.zeros_like(host.theta_E)
     with fmath.bitwise():
         for sine, cosine in zip(*exact.sin_cos_turns(turns), strict=True):
             x, y = host.center_x + host.theta_E * cosine, host.center_y + host.theta_E * sine
             ax, ay = component.profile.deflection(x[:, None], y[:, None], *parameters)
             total = total + sum_slots(ax * cosine + ay * sine)
-    return total / _RING / host.theta_E
+    return total * (1.0 / _RING) / host.theta_E
 
 
 POPULATION = CdmTNFW

@@ -40,7 +40,7 @@ class VortexPoints(Population):
     def draw(self, draws: Draws, host: Host, prefix: str) -> Drawn:
         mass = draws.value(f"{prefix}.mass", self.mass)
         axion_mass = draws.value(f"{prefix}.axion_mass", self.axion_mass)
-        half_length = LENGTH_SCALE * 1e-22 / axion_mass
+        half_length = LENGTH_SCALE * 1e-22 * (1.0 / axion_mass)
         angle = draws.value(f"{prefix}.angle", Direction())
         place = (
             torch.arange(self.points, dtype=torch.float64, device=mass.device) * (2.0 / max(self.points - 1, 1)) - 1.0
@@ -48,7 +48,7 @@ class VortexPoints(Population):
         along = half_length[:, None] * place
         x = host.center_x[:, None] + along * exact.cos(angle)[:, None]
         y = host.center_y[:, None] + along * exact.sin(angle)[:, None]
-        theta_E = exact.sqrt(mass * host.einstein_area / self.points)[:, None].expand_as(x)
+        theta_E = exact.sqrt(mass * host.einstein_area * (1.0 / self.points))[:, None].expand_as(x)
         parameters = {
             "theta_E": theta_E,
             "softening": torch.full_like(x, self.softening * host.pixel_scale),

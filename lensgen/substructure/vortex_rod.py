@@ -33,7 +33,7 @@ class VortexRod(Population):
         mass = draws.value(f"{prefix}.mass", self.mass)
         axion_mass = draws.value(f"{prefix}.axion_mass", self.axion_mass)
         area = mass * host.einstein_area
-        half_length = LENGTH_SCALE * 1e-22 / axion_mass
+        half_length = LENGTH_SCALE * 1e-22 * (1.0 / axion_mass)
         parameters = {
             "theta_E": exact.sqrt(area),
             "half_length": half_length,
