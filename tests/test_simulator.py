@@ -256,7 +256,8 @@ def test_memory_of_4096_images_with_100_tnfw_each() -> None:
         import resource, torch
         from lensgen import Simulator
         torch.set_num_threads(1)
-        halos = {"population": "cdm_tnfw", "count": 100, "mass": {"power_law": {"slope": -1.9, "low": 1e7, "high": 1e10}},
+        halos = {"population": "cdm_tnfw", "count": 100,
+                 "mass": {"power_law": {"slope": -1.9, "low": 1e7, "high": 1e10}},
                  "radius": {"power_law": {"slope": 1.0, "low": 0.05, "high": 2.5}}, "concentration": 16.0,
                  "concentration_slope": -0.06, "concentration_scatter": 0.2, "tau": 5.0}
         changes = {"grid.size": 32, "grid.supersampling": 1, "substructure": {"cdm": halos}}
