@@ -49,7 +49,7 @@ class Cosmology:
         require_number("cosmology.H0", self.H0, 20.0, 150.0, "km/s/Mpc")
         require_number("cosmology.Om0", self.Om0, 0.01, 1.0)
         if self.distance_rule not in DISTANCE_RULES:
-            raise unknown_name("distance rule", self.distance_rule, DISTANCE_RULES)
+            raise unknown_name("cosmology.distance_rule", self.distance_rule, DISTANCE_RULES)
 
     def expansion(self, z: Tensor) -> Tensor:
         """E(z) = H(z) / H0."""

@@ -6,8 +6,10 @@ Every message names the thing, the value it had, what is allowed (with its unit)
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class LensgenError(Exception):
@@ -39,6 +41,13 @@ def unknown_name(kind: str, name: Any, known: Iterable[str]) -> UnknownNameError
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     return UnknownNameError(f"unknown {kind} '{name}'.{hint} Known: {', '.join(known)}.")
+
+
+def lookup(kind: str, name: Any, known: Mapping[str, T]) -> T:
+    """`known[name]`; UnknownNameError for anything that is not one of its names."""
+    if not isinstance(name, str) or name not in known:
+        raise unknown_name(kind, name, known)
+    return known[name]
 
 
 def require_number(name: str, value: Any, low: float, high: float, unit: str = "") -> None:

@@ -14,7 +14,7 @@ from typing import ClassVar, TypeAlias
 import torch
 from torch import Tensor
 
-from lensgen.errors import require_number, require_whole, unknown_name
+from lensgen.errors import lookup, require_number, require_whole
 
 Uniform: TypeAlias = Callable[[str], Tensor]
 
@@ -198,6 +198,4 @@ NOISE_RECIPES: dict[str, NoiseRecipe] = {
 
 def noise_recipe(name: str) -> NoiseRecipe:
     """The recipe of that name; UnknownNameError otherwise."""
-    if name not in NOISE_RECIPES:
-        raise unknown_name("noise recipe", name, NOISE_RECIPES)
-    return NOISE_RECIPES[name]
+    return lookup("noise recipe", name, NOISE_RECIPES)

@@ -19,13 +19,13 @@ from typing import Any
 import yaml
 
 from lensgen.cosmology import Cosmology
-from lensgen.errors import ParameterError, PresetError, unknown_name
+from lensgen.errors import ParameterError, PresetError, require_number, require_whole, unknown_name
 from lensgen.instruments import instrument
 from lensgen.instruments.instrument import Instrument
 from lensgen.light import light_profile
 from lensgen.mass import mass_profile
 from lensgen.noise import Detector, NoiseRecipe, noise_recipe
-from lensgen.observation import Observation
+from lensgen.observation import MAX_SIZE, Observation
 from lensgen.parameters import Parameter
 from lensgen.preset_fields import ProfilePriors, choice, population_from, prior_within, profile_priors_from, section
 from lensgen.priors import Prior
@@ -117,7 +117,21 @@ def _grid(config: Any) -> tuple[int, int, int]:
     size = grid["size"] if isinstance(grid["size"], list | tuple) else [grid["size"], grid["size"]]
     if len(size) != 2:
         raise PresetError(f"grid.size = {grid['size']!r} must be a number of pixels or [height, width].")
+    for pixels in size:
+        require_whole("grid.size", pixels, 1, MAX_SIZE)
     return size[0], size[1], grid["supersampling"]
+
+
+def _z_convention(value: Any, z_lens: Prior, z: Parameter) -> float | None:
+    if value is None:
+        return None
+    require_number("redshift.convention", value, z.low, z.high)
+    if value <= z_lens.bounds()[1]:
+        raise ParameterError(
+            f"redshift.convention = {value:g} is not behind redshift.lens, up to {z_lens.bounds()[1]:g}. "
+            "Fix: null, or the source redshift that lens parameters are stated for."
+        )
+    return float(value)
 
 
 _SECTIONS = (
@@ -160,7 +174,7 @@ def preset_from_config(name: str, config: Mapping[str, Any]) -> Preset:
         cosmology=cosmology,
         z_lens=z_lens,
         z_source=z_source,
-        z_convention=None if redshift["convention"] is None else float(redshift["convention"]),
+        z_convention=_z_convention(redshift["convention"], z_lens, z),
         instrument=telescope,
         observation=Observation(
             height,
@@ -171,9 +185,7 @@ def preset_from_config(name: str, config: Mapping[str, Any]) -> Preset:
             psf["supersampled"],
         ),
         recipe=noise_recipe(noise["recipe"]),
-        detector=Detector(
-            int(telescope.exposures), telescope.read_noise, telescope.sky_rate * telescope.pixel_scale**2
-        ),
+        detector=Detector(telescope.exposures, telescope.read_noise, telescope.sky_rate * telescope.pixel_scale**2),
         exposure_time=prior_within(
             telescope.exposure_time if noise["exposure_time"] == "instrument" else noise["exposure_time"],
             "noise.exposure_time",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lensgen.conventions import ellipticity, polar_shear
-from lensgen.errors import ParameterError, PresetError, unknown_name
+from lensgen.errors import ParameterError, PresetError, require_number, require_whole, unknown_name
 from lensgen.mass.epl import series_terms
 from lensgen.parameters import Parameter
 from lensgen.priors import Prior, prior_from
@@ -117,7 +117,7 @@ def profile_priors_from(config: Any, name: str, profile_of: Any) -> ProfilePrior
                 raise PresetError(f"{name}.{p.name} is missing ({p.meaning}, {p.range_text}).")
             priors[p.name] = prior_from(p.default, f"{name}.{p.name}")
     declared = values.get("max_ellipticity")
-    if declared is not None:
+    if extra:
         _check_ellipticity(name, declared, priors)
     return ProfilePriors(profile, priors, declared)
 
@@ -148,11 +148,12 @@ def population_from(config: Any, name: str) -> Population:
     for field, value in values.items():
         if field == "population":
             continue
+        allowed = cls.ranges[field]
         if options[field].type == "Prior":
-            arguments[field] = prior_from(value, f"{name}.{field}")
-        elif isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e30:
-            raise ParameterError(f"{name}.{field} = {value!r} must be a finite number.")
+            arguments[field] = prior_within(value, f"{name}.{field}", allowed)
         else:
+            require = require_whole if options[field].type == "int" else require_number
+            require(f"{name}.{field}", value, allowed.low, allowed.high)
             arguments[field] = value
     made = cls(**arguments)
     made.capacity  # noqa: B018 raises if the counts are impossible

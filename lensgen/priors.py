@@ -234,7 +234,7 @@ def prior_from(value: Any, field: str) -> Prior:
     if isinstance(value, bool) or value is None:
         raise PresetError(f"{field} = {value!r} is neither a number nor a distribution.")
     if isinstance(value, int | float):
-        return Fixed(float(value))
+        value = {"fixed": {"value": float(value)}}
     if isinstance(value, str):
         value = {value: {}}
     if not isinstance(value, dict) or len(value) != 1:

@@ -121,5 +121,5 @@ def test_not_a_number(value) -> None:
 
 
 def test_unknown_distance_rule() -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown distance rule 'angle'. Did you mean 'angular'"):
+    with pytest.raises(UnknownNameError, match=r"unknown cosmology.distance_rule 'angle'. Did you mean 'angular'"):
         Cosmology(distance_rule="angle")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lensgen.errors import unknown_name
+from lensgen.errors import lookup
 from lensgen.instruments import euclid_vis, generic
 from lensgen.instruments.instrument import Instrument
 
@@ -13,6 +13,4 @@ INSTRUMENTS: dict[str, Instrument] = {i.name: i for module in _MODULES for i in 
 
 def instrument(name: str) -> Instrument:
     """The telescope of that name; UnknownNameError otherwise."""
-    if name not in INSTRUMENTS:
-        raise unknown_name("instrument", name, INSTRUMENTS)
-    return INSTRUMENTS[name]
+    return lookup("instrument", name, INSTRUMENTS)

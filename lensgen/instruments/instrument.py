@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lensgen.errors import ParameterError
+from lensgen.errors import require_number, require_whole
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,6 @@ class Instrument:
     _RANGES = {  # noqa: RUF012 read-only, and a class attribute on purpose
         "pixel_scale": (1e-3, 10.0, "arcsec"),
         "exposure_time": (1e-3, 1e7, "s"),
-        "exposures": (1, 100_000, ""),
         "zero_point": (0.0, 50.0, "mag"),
         "read_noise": (0.0, 1e4, "e-"),
         "sky_brightness": (5.0, 50.0, "mag/arcsec^2"),
@@ -40,12 +39,9 @@ class Instrument:
     }
 
     def __post_init__(self) -> None:
+        require_whole("instrument.exposures", self.exposures, 1, 100_000)
         for field, (low, high, unit) in self._RANGES.items():
-            value = getattr(self, field)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                raise ParameterError(
-                    f"instrument.{field} = {value!r} is outside [{low:g}, {high:g}] {unit}.".replace(" .", ".")
-                )
+            require_number(f"instrument.{field}", getattr(self, field), low, high, unit)
 
     @property
     def sky_rate(self) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lensgen.errors import unknown_name
+from lensgen.errors import lookup
 from lensgen.light import sersic
 from lensgen.profile import LightProfile
 
@@ -13,6 +13,4 @@ LIGHT_PROFILES: dict[str, LightProfile] = {module.PROFILE.name: module.PROFILE f
 
 def light_profile(name: str) -> LightProfile:
     """The registered profile of that name; UnknownNameError otherwise."""
-    if name not in LIGHT_PROFILES:
-        raise unknown_name("light profile", name, LIGHT_PROFILES)
-    return LIGHT_PROFILES[name]
+    return lookup("light profile", name, LIGHT_PROFILES)

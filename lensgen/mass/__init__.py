@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lensgen.errors import unknown_name
+from lensgen.errors import lookup
 from lensgen.mass import convergence, epl, nfw, point, shear, sie, sis, tnfw, vortex
 from lensgen.profile import MassProfile
 
@@ -13,6 +13,4 @@ MASS_PROFILES: dict[str, MassProfile] = {module.PROFILE.name: module.PROFILE for
 
 def mass_profile(name: str) -> MassProfile:
     """The registered profile of that name; UnknownNameError otherwise."""
-    if name not in MASS_PROFILES:
-        raise unknown_name("mass profile", name, MASS_PROFILES)
-    return MASS_PROFILES[name]
+    return lookup("mass profile", name, MASS_PROFILES)

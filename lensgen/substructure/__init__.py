@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lensgen.errors import unknown_name
+from lensgen.errors import lookup
 from lensgen.substructure import cdm_points, cdm_points_legacy, cdm_tnfw, no_sub, vortex_points, vortex_rod
 from lensgen.substructure.population import Population
 
@@ -13,6 +13,4 @@ POPULATIONS: dict[str, type[Population]] = {module.POPULATION.name: module.POPUL
 
 def population(name: str) -> type[Population]:
     """The population of that name; UnknownNameError otherwise."""
-    if name not in POPULATIONS:
-        raise unknown_name("population", name, POPULATIONS)
-    return POPULATIONS[name]
+    return lookup("population", name, POPULATIONS)

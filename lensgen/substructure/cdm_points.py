@@ -12,10 +12,15 @@ from lensgen.mass import mass_profile
 from lensgen.priors import Prior
 from lensgen.scene import Component
 from lensgen.substructure.population import (
+    COUNT,
+    MASS,
+    RADIUS,
+    SOFTENING,
     Drawn,
     Draws,
     Host,
     Population,
+    by_name,
     count_capacity,
     points_inside,
     scattered,
@@ -38,6 +43,7 @@ class CdmPoints(Population):
     radius: Prior
     softening: float
     name: ClassVar[str] = "cdm_points"
+    ranges = by_name(COUNT, MASS, RADIUS, SOFTENING)
 
     @property
     def capacity(self) -> int:

@@ -12,13 +12,18 @@ from torch import Tensor
 from lensgen import exact, fmath
 from lensgen.cosmology import ARCSEC
 from lensgen.mass import mass_profile
+from lensgen.parameters import Parameter
 from lensgen.priors import Normal, Prior
 from lensgen.scene import Component
 from lensgen.substructure.population import (
+    COUNT,
+    MASS,
+    RADIUS,
     Drawn,
     Draws,
     Host,
     Population,
+    by_name,
     count_capacity,
     scattered,
     sum_slots,
@@ -48,6 +53,15 @@ class CdmTNFW(Population):
     concentration_scatter: float
     tau: Prior
     name: ClassVar[str] = "cdm_tnfw"
+    ranges = by_name(
+        COUNT,
+        MASS,
+        RADIUS,
+        Parameter("concentration", "1", 1.2, 1e4, "median c200 at 1e8 Msun"),
+        Parameter("concentration_slope", "1", -1.0, 1.0, "d ln c / d ln m"),
+        Parameter("concentration_scatter", "1", 0.0, 3.0, "standard deviation of ln c"),
+        Parameter("tau", "1", 1e-2, 1e3, "truncation radius in scale radii"),
+    )
 
     @property
     def capacity(self) -> int:

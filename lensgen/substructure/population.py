@@ -7,6 +7,7 @@ alone, so that every machine draws the same systems.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,9 +17,12 @@ from torch import Tensor
 from lensgen import exact
 from lensgen.cosmology import Cosmology
 from lensgen.errors import ParameterError
+from lensgen.parameters import FAR, Parameter
 from lensgen.priors import Prior
 from lensgen.rng import RandomSource
 from lensgen.scene import Component
+
+MAX_COUNT = 100_000
 
 
 @dataclass(frozen=True)
@@ -86,10 +90,21 @@ class Drawn:
     labels: dict[str, Tensor]
 
 
+def by_name(*options: Parameter) -> Mapping[str, Parameter]:
+    return {p.name: p for p in options}
+
+
+COUNT = Parameter("count", "1", 0, MAX_COUNT, "subhalos a system")
+MASS = Parameter("mass", "Msun", 1.0, 1e15, "mass")
+RADIUS = Parameter("radius", "arcsec", 0.0, FAR, "distance from the lens centre")
+SOFTENING = Parameter("softening", "pixels", 0.0, 100.0, "Plummer core radius")
+
+
 class Population:
-    """Base of all populations."""
+    """Base of all populations. `ranges` says what each option may be."""
 
     name: ClassVar[str]
+    ranges: ClassVar[Mapping[str, Parameter]] = {}
 
     @property
     def capacity(self) -> int:
@@ -104,9 +119,9 @@ class Population:
 def count_capacity(count: Prior, field: str) -> int:
     """The largest count that can be drawn; ParameterError unless counts are whole and within [0, 100000]."""
     low, high = count.bounds()
-    if count.name not in ("fixed", "poisson") or low != int(low) or not 0 <= high <= 100_000:
+    if count.name not in ("fixed", "poisson") or low != int(low) or not 0 <= high <= MAX_COUNT:
         raise ParameterError(
-            f"{field} = {count}: a count is a whole number within [0, 100000] or {{poisson: {{mean: ...}}}}."
+            f"{field} = {count}: a count is a whole number within [0, {MAX_COUNT}] or {{poisson: {{mean: ...}}}}."
         )
     return int(high)
 

@@ -12,10 +12,21 @@ import torch
 
 from lensgen import exact
 from lensgen.mass import mass_profile
+from lensgen.parameters import Parameter
 from lensgen.priors import Direction, Prior
 from lensgen.scene import Component
-from lensgen.substructure.population import Drawn, Draws, Host, Population, points_inside
-from lensgen.substructure.vortex_rod import LENGTH_SCALE
+from lensgen.substructure.population import (
+    MASS,
+    MAX_COUNT,
+    SOFTENING,
+    Drawn,
+    Draws,
+    Host,
+    Population,
+    by_name,
+    points_inside,
+)
+from lensgen.substructure.vortex_rod import AXION_MASS, LENGTH_SCALE
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,7 @@ class VortexPoints(Population):
     points: int
     softening: float
     name: ClassVar[str] = "vortex_points"
+    ranges = by_name(MASS, AXION_MASS, Parameter("points", "1", 1, MAX_COUNT, "how many"), SOFTENING)
 
     @property
     def capacity(self) -> int:

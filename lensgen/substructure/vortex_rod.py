@@ -9,11 +9,14 @@ import torch
 
 from lensgen import exact
 from lensgen.mass import mass_profile
+from lensgen.parameters import FAR, Parameter
 from lensgen.priors import Direction, Prior
 from lensgen.scene import Component
-from lensgen.substructure.population import Drawn, Draws, Host, Population
+from lensgen.substructure.population import MASS, Drawn, Draws, Host, Population, by_name
 
 LENGTH_SCALE = 0.03  # arcsec, half-length at an axion mass of 1e-22 eV and z_lens = 0.5 (DeepLenseSim)
+
+AXION_MASS = Parameter("axion_mass", "eV", 3e-28, 3e-20, "the half-length is within [1e-4, 1e4] arcsec")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class VortexRod(Population):
     axion_mass: Prior
     core: float
     name: ClassVar[str] = "vortex_rod"
+    ranges = by_name(MASS, AXION_MASS, Parameter("core", "arcsec", 0.0, FAR, "Plummer core radius across the rod"))
 
     def draw(self, draws: Draws, host: Host, prefix: str) -> Drawn:
         mass = draws.value(f"{prefix}.mass", self.mass)
