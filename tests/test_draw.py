@@ -29,7 +29,7 @@ TNFW = {
 
 def of_class(preset: Preset, label: int, number: int, seed: int = 0, dtype=FLOAT64) -> Systems:
     random = RandomSource(seed)
-    index = torch.arange(number * 6)
+    index = torch.arange(number * 8 + 40)
     index = index[draw_label(preset, Draws(random, index)) == label][:number]
     assert len(index) == number
     return draw(preset, random, index, dtype)
