@@ -198,4 +198,14 @@ def test_an_image_of_model_a_is_recorded() -> None:
     assert {k: params[k].item().hex() for k in RECORDED_PARAMETERS} == RECORDED_PARAMETERS
 
 
-RECORDED_PARAMETERS: dict[str, str] = {}
+RECORDED_PARAMETERS: dict[str, str] = {
+    "lens.theta_E": "0x1.0a9cd60000000p+0",
+    "lens.gamma": "0x1.02d32c0000000p+1",
+    "lens.e1": "-0x1.e0c6bc0000000p-6",
+    "shear.gamma2": "0x1.c1bd7c0000000p-7",
+    "source.magnitude": "0x1.640af20000000p+4",
+    "source.amp": "0x1.3a15e00000000p+3",
+    "source.center_x": "0x1.da3d820000000p-4",
+    "redshift.source": "0x1.536f320000000p+0",
+    "noise.exposure": "0x1.7cc5ce0000000p+10",
+}
