@@ -140,18 +140,23 @@ def read_recipe(kind: type, path: Path) -> dict[tuple[str, ...], Any]:
     return found
 
 
-def save_config(config: TrainerConfig, folder: Path) -> None:
-    """Writes `config.yaml`: every option, resolved, as a recipe."""
+def as_recipe(config: TrainerConfig) -> dict[str, Any]:
+    """Every option, resolved, as a recipe holds it: what a run is, not where it is."""
     content: dict[str, Any] = {}
     for key, value in values(config):
-        if key in {"config", "resume", "out"}:  # where a run is, not what it is
+        if key in {"config", "resume", "out"}:
             continue
         *groups, name = key.split(".")
         place = content
         for group in groups:
             place = place.setdefault(group, {})
         place[name] = str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
-    (folder / "config.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return content
+
+
+def save_config(config: TrainerConfig, folder: Path) -> None:
+    """Writes `config.yaml`."""
+    (folder / "config.yaml").write_text(yaml.safe_dump(as_recipe(config), sort_keys=False))
 
 
 def load_config(kind: type[Config], folder: Path) -> Config:

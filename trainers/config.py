@@ -12,7 +12,7 @@ import yaml
 
 from trainers.errors import ConfigError
 
-Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true"]
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 
 def require(name: str, value: float, low: float, high: float = float("inf")) -> None:
@@ -36,6 +36,11 @@ class DataConfig:
     """Change a field of the preset, e.g. --set grid.size=32; may be repeated."""
     seed: int = 0
     """Seed of images, weights and masks."""
+    workers: int = 0
+    """Processes that simulate ahead, on a CPU; 0 simulates between the steps."""
+
+    def __post_init__(self) -> None:
+        require("workers", self.workers, 0)
 
     def require_one_source(self) -> None:
         """Raises `ConfigError` unless exactly one of `stream` and `data` is given."""

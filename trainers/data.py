@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 import lensgen
 from trainers.config import DataConfig, ValidationConfig
@@ -38,6 +40,33 @@ class Source(Protocol):
     def __iter__(self) -> Iterator[Any]: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class SimulatedAhead:
+    """A stream whose batches other processes simulate while the model trains: the same ones in the same order.
+
+    Args:
+        stream: on the CPU.
+        workers: number of processes, 1 or more.
+    """
+
+    def __init__(self, stream: lensgen.LensStream, workers: int) -> None:
+        self.stream, self.workers = stream, workers
+
+    def __iter__(self) -> Iterator[lensgen.Batch]:
+        # a core for each worker: with more threads than cores both would wait for one another
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) - self.workers))
+        for batch in DataLoader(self.stream, batch_size=None, num_workers=self.workers, prefetch_factor=4):
+            self.stream.skip(1)  # the workers' copies of the stream moved, this one did not
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """That of the stream after the batches that were handed out, however many are simulated already."""
+        return self.stream.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes to a saved position; takes effect when iteration begins anew."""
+        self.stream.load_state_dict(state)
 
 
 @dataclass(frozen=True)
@@ -121,7 +150,8 @@ def _open_stream(
     held_out = lensgen.Simulator(config.preset, seed=config.seed, device=device, split="val")
     held_out = held_out.override(config.overrides)
     fit = held_out.batch(start=0, size=validation.fit)
-    source = lensgen.LensStream(
+    score = held_out.batch(start=validation.fit, size=validation.score)
+    stream = lensgen.LensStream(
         config.preset,
         batch_size=batch_size,
         seed=config.seed,
@@ -131,14 +161,14 @@ def _open_stream(
         overrides=config.overrides,
     )
     return Data(
-        source=source,
+        source=SimulatedAhead(stream, config.workers) if config.workers else stream,
         fit=fit,
-        score=held_out.batch(start=validation.fit, size=validation.score),
+        score=score,
         transform=InputTransform(float(held_out.input_scale)),
         image_shape=held_out.image_shape,
         pixel_scale=fit.pixel_scale,
         class_names=held_out.class_names,
-        targets=PROBED_PARAMETERS,
+        targets=_worth_probing(fit, score, PROBED_PARAMETERS),
         identity={
             "preset": held_out.preset.name,
             "fingerprint": held_out.preset.fingerprint,
@@ -172,15 +202,26 @@ def _open_stored(
     scale = 0.01 * float(peaks.median())
     if scale <= 0:
         raise DataError(f"--data {stored.path}: half of the images have no positive pixel. Subtract less sky.")
+    fit = stored.take(order[: validation.fit], device)
+    score = stored.take(order[validation.fit : held_out], device)
     return Data(
         source=StoredStream(stored, rows, batch_size, config.seed, device, rank, world_size),
-        fit=stored.take(order[: validation.fit], device),
-        score=stored.take(order[validation.fit : held_out], device),
+        fit=fit,
+        score=score,
         transform=InputTransform(scale),
         image_shape=(image.shape[1], image.shape[2], image.shape[3]),
         pixel_scale=None,
         class_names=tuple(f"class {number}" for number in range(int(stored.label.max()) + 1)),
-        targets=tuple(name for name, column in stored.params.items() if torch.isfinite(column).all()),
+        targets=_worth_probing(fit, score, tuple(stored.params)),
         identity={"data": str(stored.path), "fingerprint": stored.fingerprint, "images": len(stored)},
         distinct=len(rows),
+    )
+
+
+def _worth_probing(fit: Batch, score: Batch, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those parameters that every image has and that are not the same for all."""
+    return tuple(
+        name
+        for name in names
+        if name in fit.params and fit.params[name].std() > 0 and torch.isfinite(score.params[name]).all()
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 import time
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from trainers.checkpoint import Checkpoint, load_optimizer, load_weights, write_checkpoint
-from trainers.command_line import save_config
+from trainers.command_line import as_recipe, save_config
 from trainers.config import OptimizerConfig, TrainerConfig
 from trainers.data import Batch, Source, key_of
 from trainers.errors import CheckpointError, TrainingError
@@ -55,7 +56,7 @@ class Progress:
     simulating_seconds: float = 0.0
 
     def share_simulating(self) -> float:
-        """Fraction of the time in training steps that went into making images."""
+        """Fraction of the time in training steps that was spent waiting for images."""
         return self.simulating_seconds / self.training_seconds if self.training_seconds else 0.0
 
 
@@ -90,7 +91,7 @@ class Loop:
 
     def start(self) -> None:
         """Begins a new run: validates the untrained model, fixes the number of steps, saves the configuration."""
-        self._open_logs()
+        self._open_logs(up_to_step=-1)
         begin = time.monotonic()
         self._validate()
         validation = time.monotonic() - begin
@@ -120,7 +121,7 @@ class Loop:
             raise CheckpointError(f"{checkpoint.path} cannot go on with these data: {error}") from error
         self.progress = Progress(**checkpoint.about["progress"])
         self.checkpoint = checkpoint.path
-        self._open_logs()
+        self._open_logs(up_to_step=self.progress.step)
 
     def run(self) -> None:
         """Trains to the last step.
@@ -215,7 +216,9 @@ class Loop:
             row |= {"images_per_second": round(rate, 1), "share_simulating": round(share, 4)}
         if self._logs is not None:
             self._logs.write("train", self._pending)
-        bar.set_postfix_str(f"loss {losses[-1]:.4f}, {rate:,.0f} images/s, {share:.0%} simulating", refresh=False)
+        bar.set_postfix_str(
+            f"loss {losses[-1]:.4f}, {rate:,.0f} images/s, {share:.0%} waiting for images", refresh=False
+        )
         self._pending = []
         return seconds
 
@@ -231,6 +234,7 @@ class Loop:
         if self.fabric.is_global_zero:
             about = {
                 **self.task.about,
+                "config": as_recipe(self.config),
                 "images_per_step": self.images_per_step,
                 "progress": dataclasses.asdict(self.progress),
                 "stream": self.source.state_dict(),
@@ -247,18 +251,19 @@ class Loop:
         votes = self.fabric.all_reduce(torch.tensor(float(asked), device=self.fabric.device), reduce_op="sum")
         return bool(cast(Tensor, votes) > 0)
 
-    def _open_logs(self) -> None:
+    def _open_logs(self, up_to_step: int) -> None:
         if self.fabric.is_global_zero:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._logs = Logs(self.folder, self.progress.step)
+            self._logs = Logs(self.folder, up_to_step)
 
     def _affordable_steps(self, budget: float, validation: float) -> int:
         """How many steps fit into the `budget` [s] of the whole run, from the time of a few that are not applied.
 
-        The fastest counts: the first pays for compilation, and others for whatever else the machine did just then.
+        The median is taken of steps after the first, which pay for compilation and for the workers' start, so that it
+        does not matter what else the machine does for a moment.
         """
         position, batches, seconds = self.source.state_dict(), iter(self.source), []
-        for repeat in range(10):
+        for repeat in range(20):
             begin = time.monotonic()
             loss = self.task.loss(self._forward, next(batches), key_of("timing", repeat))
             self.fabric.backward(loss)
@@ -267,7 +272,7 @@ class Loop:
             seconds.append(time.monotonic() - begin)
         self.source.load_state_dict(position)
         left = 0.9 * (budget - seconds_since_start()) - 2 * validation
-        return max(1, int(left / (min(seconds) + validation / self.config.run.validate_every)))
+        return max(1, int(left / (statistics.median(seconds[8:]) + validation / self.config.run.validate_every)))
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig, fused: bool) -> torch.optim.AdamW:

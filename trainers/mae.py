@@ -17,7 +17,7 @@ from lightly.models.utils import get_at_index
 from torch import Tensor, nn
 
 from trainers.checkpoint import read_checkpoint
-from trainers.command_line import exit_with_message, parse, values
+from trainers.command_line import exit_with_message, parse
 from trainers.config import TrainerConfig, require
 from trainers.data import Batch, Data, key_of, open_data
 from trainers.figures import draw_loss_curve, draw_reconstructions
@@ -66,7 +66,6 @@ class MAETask:
             "transform": {"name": "asinh", "scale": data.transform.scale},
             "data": data.identity,
             "class_names": list(data.class_names),
-            "config": {key: value for key, value in values(config) if isinstance(value, (bool, int, float, str))},
         }
         self._fixed_mask = self.mask(len(data.score.image), key_of(config.data.seed, "validation mask"), device)
         self.mean_image_mse = self._mean_image_mse()

@@ -39,7 +39,7 @@ def claim_folder(config: Config, trainer: str, fabric: Fabric) -> Config:
     elif folder is None:
         numbered = (Path("runs") / f"{trainer}_{number:03d}" for number in itertools.count(1))
         folder = fabric.broadcast(next(path for path in numbered if not path.exists()))
-    elif fabric.is_global_zero and any((folder / name).exists() for name in ("config.yaml", "train.csv")):
+    elif fabric.is_global_zero and (folder / "config.yaml").exists():
         raise ConfigError(f"--out {folder} holds a run; go on with it by --resume {folder}, or name another folder.")
     fabric.barrier()  # nobody makes the folder before all have looked
     return dataclasses.replace(config, run=dataclasses.replace(config.run, out=folder))
@@ -47,7 +47,9 @@ def claim_folder(config: Config, trainer: str, fabric: Fabric) -> Config:
 
 def say_how_to_resume(module: str, loop: Loop | None) -> None:
     """After Ctrl-C: what is saved and the command that goes on."""
+    if loop is not None and not loop.fabric.is_global_zero:
+        return
     if loop is None or loop.checkpoint is None:
         print("\ninterrupted before the first checkpoint; nothing was saved.", file=sys.stderr)
-    elif loop.fabric.is_global_zero:
+    else:
         print(f"\ninterrupted; go on with: python -m {module} --resume {loop.folder}", file=sys.stderr)

@@ -53,7 +53,7 @@ def as_text(summary: dict[str, Any]) -> str:
         "",
         f"images seen      {summary['images_seen']:,}, {repeats}",
         f"speed            {summary['images_per_second']:,.0f} images/s on {summary['device']}, "
-        f"{summary['share_of_time_simulating']:.0%} of the time making images",
+        f"{summary['share_of_time_simulating']:.0%} of the time waiting for them",
         f"time             {summary['minutes_of_this_session']:.1f} minutes in all, "
         f"{summary['minutes_training']:.1f} of them training ({summary['steps']:,} steps)",
         "",
