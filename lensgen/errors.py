@@ -56,7 +56,7 @@ def require_number(name: str, value: Any, low: float, high: float, unit: str = "
         raise ParameterError(f"{name} = {value!r} is outside [{low:g}, {high:g}]{unit and ' ' + unit}.")
 
 
-def require_whole(name: str, value: Any, low: int, high: int) -> None:
+def require_whole(name: str, value: Any, low: float, high: float) -> None:
     """Raise ParameterError unless `value` is a whole number within [low, high]."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ParameterError(f"{name} = {value!r} is outside [{low}, {high}]: it must be a whole number within.")
