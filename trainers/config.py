@@ -12,7 +12,7 @@ import yaml
 
 from trainers.errors import ConfigError
 
-Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+Precision = Literal["auto", "32-true", "bf16-mixed"]
 
 
 def require(name: str, value: float, low: float, high: float = float("inf")) -> None:

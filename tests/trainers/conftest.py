@@ -9,7 +9,7 @@ import torch
 from trainers import mae
 
 TINY = [
-    "--accelerator=cpu", "--batch-size=8", "--log-every=2", "--minutes=None",
+    "--accelerator=cpu", "--workers=0", "--batch-size=8", "--log-every=2", "--minutes=None",
     "--validation.fit=30", "--validation.score=12", "--validation.neighbours=3",
     "--vit.patch-size=4", "--vit.depth=1", "--vit.width=16", "--vit.heads=2",
     "--decoder.depth=1", "--decoder.width=16", "--decoder.heads=2",

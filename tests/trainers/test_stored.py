@@ -138,3 +138,11 @@ def test_validation_images_are_held_out(tmp_path):
     assert data.targets == ("theta_E",)
     with pytest.raises(DataError, match="has 60 images, of which validation would hold out 35"):
         open_data(DataConfig(data=path), ValidationConfig(fit=25, score=10, neighbours=3), 20, CPU)
+
+
+def test_columns_that_are_missing_for_some_or_the_same_for_all_are_not_probed(tmp_path):
+    arrays = good(60)
+    some = np.where(np.arange(60) % 3 == 0, arrays["theta_E"], np.nan)
+    path = save(tmp_path / "a.npz", **arrays, mass=some, fixed=np.ones(60))
+    data = open_data(DataConfig(data=path), ValidationConfig(fit=10, score=10, neighbours=3), 20, CPU)
+    assert data.targets == ("theta_E",)

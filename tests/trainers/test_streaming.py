@@ -17,7 +17,7 @@ from trainers.data import open_data
 from trainers.logs import read_table
 
 CPU = torch.device("cpu")
-SMALL = ["--stream", "--set=grid.size=32", "--steps=40", "--checkpoint-every=5", "--validate-every=20"]
+SMALL = ["--stream", "--workers=1", "--set=grid.size=32", "--steps=40", "--checkpoint-every=5", "--validate-every=20"]
 
 
 def losses(folder):
@@ -44,6 +44,24 @@ def test_validation_images_are_not_trained_on():
     assert data.image_shape == (1, 32, 32) and held_out.shape == trained.shape
     assert torch.cdist(trained.flatten(1), held_out.flatten(1)).min() > 0
     assert not torch.equal(data.fit.image[:10], data.score.image)
+
+
+def test_workers_change_nothing_but_the_speed(tiny, tmp_path):
+    for workers in (0, 2):
+        out = tmp_path / str(workers)
+        assert mae.main([*tiny, *SMALL, "--steps=6", "--log-every=4", f"--workers={workers}", f"--out={out}"]) == 0
+    assert losses(tmp_path / "0") == losses(tmp_path / "2")
+
+
+def test_a_stream_with_workers_goes_on_where_it_stood():
+    config = DataConfig(stream=True, set=("grid.size=32",), workers=1)
+    validation = ValidationConfig(fit=10, score=10, neighbours=3)
+    source = open_data(config, validation, 4, CPU).source
+    batches = iter(source)
+    assert [next(batches).index[0].item() for _ in range(3)] == [0, 4, 8]
+    again = open_data(config, validation, 4, CPU).source
+    again.load_state_dict(source.state_dict())
+    assert next(iter(again)).index.tolist() == next(batches).index.tolist() == [12, 13, 14, 15]
 
 
 def test_unknown_presets_and_fields_are_explained(tiny, tmp_path):
