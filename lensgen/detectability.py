@@ -18,6 +18,7 @@ from lensgen.observation import Noise, Observation
 from lensgen.render import render
 from lensgen.scene import Component, Scene
 
+_AT_A_TIME = 64  # systems: the derivatives of 1,000 would take gigabytes
 # parameters that only shift others: the shear's origin moves the source, and that is refitted already
 _NOT_REFITTED = ("ra_0", "dec_0")
 
@@ -71,12 +72,21 @@ def detectability(systems: Systems, observation: Observation, noise: Noise) -> T
     """chi-square of each system's substructure, `[B]`; 0 for a system that has none, infinite without noise."""
     scene, smooth = systems.scene.to(dtype=torch.float64), systems.smooth.to(dtype=torch.float64)
     dtype = next(iter(systems.scene.components[0].parameters.values())).dtype
+    parts = torch.arange(len(scene), device=scene.device).split(_AT_A_TIME)
+    values = [
+        _left_after_refit(scene.select(rows), smooth.select(rows), observation, noise, noise.exposure[rows])
+        for rows in parts
+    ]
+    return torch.cat(values).to(dtype)
+
+
+def _left_after_refit(scene: Scene, smooth: Scene, observation: Observation, noise: Noise, exposure: Tensor) -> Tensor:
     clean = render(scene, observation, engine="torch").flatten(1)
     difference = clean - render(smooth, observation, engine="torch").flatten(1)
     if noise.recipe.noiseless:
-        return torch.where((difference != 0.0).any(1), torch.inf, 0.0).to(dtype)
+        return torch.where((difference != 0.0).any(1), torch.inf, 0.0).to(clean.dtype)
     jacobian, _ = macro_jacobian(scene, observation)
-    exposure = noise.exposure.to(torch.float64).unsqueeze(1)
+    exposure = exposure.to(torch.float64).unsqueeze(1)
     sigma = torch.sqrt(noise.recipe.variance(clean, exposure, noise.detector)) / noise.recipe.response(exposure)
     residual = (difference / sigma).unsqueeze(-1)
     directions = jacobian / sigma.unsqueeze(-1)
@@ -84,4 +94,4 @@ def detectability(systems: Systems, observation: Observation, noise: Noise) -> T
     directions = directions / directions.norm(dim=1, keepdim=True).clamp(min=1e-300)
     basis, _ = torch.linalg.qr(directions)
     left = residual - basis @ (basis.transpose(1, 2) @ residual)
-    return left.square().sum((1, 2)).to(dtype)
+    return left.square().sum((1, 2))

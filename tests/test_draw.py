@@ -70,6 +70,28 @@ def test_compensated_lenses_keep_their_mass(label, changes) -> None:
     torch.testing.assert_close(uncompensated.params["lens.theta_E"], systems.params["lens.theta_E"], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("preset", ["model_a", "model_b"])
+@pytest.mark.parametrize("label", [1, 2])
+def test_the_presets_own_lenses_keep_their_mass(preset: str, label: int) -> None:
+    """Elliptical, off the centre, of any slope: the mean inside the drawn circle is what the smooth lens has there."""
+    systems = of_class(load_preset(preset), label, 80)
+    change = mean_convergence_in_ring(systems.scene, systems) - mean_convergence_in_ring(systems.smooth, systems)
+    uncompensated = of_class(load_preset(preset).override({"compensation": "none"}), label, 80)
+    brought = mean_convergence_in_ring(uncompensated.scene, uncompensated) - mean_convergence_in_ring(
+        uncompensated.smooth, uncompensated
+    )
+    assert abs(float(change.mean())) < 3e-3
+    assert float(brought.mean()) > 3 * abs(float(change.mean()))
+
+
+def test_more_substructure_than_lens_leaves_a_tenth_of_the_host() -> None:
+    """Beyond 0.9 of the mass there is nothing left to take: the host shrinks no further, and nothing is NaN."""
+    heavy = {"substructure.axion.mass": 1e13, "lens.gamma": 2.0}
+    systems = of_class(load_preset("model_a").override(heavy), 2, 10)
+    ratio = systems.scene.mass[0].parameters["theta_E"] / systems.smooth.mass[0].parameters["theta_E"]
+    assert float(ratio.min()) == pytest.approx(0.1, rel=1e-5) and bool(torch.isfinite(ratio).all())
+
+
 def test_compensation_of_each_system_by_points_is_exact() -> None:
     """Bare points have all their mass at a point: the ring holds it, or not. So every single system has mean 1."""
     systems = of_class(round_lenses(**{"substructure.cdm.softening": 0.0}), 1, 40)
