@@ -38,7 +38,18 @@ def shifted(scene: Scene, name: str, parameter: str, step: float) -> Scene:
     return replace(scene, mass=tuple(map(changed, scene.mass)), source=tuple(map(changed, scene.source)))
 
 
-def by_finite_differences(systems: Systems, observation: Observation, noise: Noise) -> float:
+def ccd_sigma(clean: np.ndarray, noise: Noise) -> np.ndarray:
+    t, detector = float(noise.exposure[0]), noise.detector
+    return np.sqrt((clean + detector.sky) / t + detector.exposures * detector.read_noise**2 / t**2)
+
+
+def deeplense_i_sigma(clean: np.ndarray, noise: Noise) -> np.ndarray:
+    """Its images are counts: in e-/s their noise is sqrt(2 t m + (0.01 t)^2) / t."""
+    t = float(noise.exposure[0])
+    return np.sqrt(2 * clean / t + 0.01**2)
+
+
+def by_finite_differences(systems: Systems, observation: Observation, noise: Noise, noise_of=ccd_sigma) -> float:
     """chi-square of the first system: central differences of the image, weights, and numpy's least squares."""
     clean = render(systems.scene, observation)[0].numpy().ravel()
     difference = clean - render(systems.smooth, observation)[0].numpy().ravel()
@@ -50,9 +61,7 @@ def by_finite_differences(systems: Systems, observation: Observation, noise: Noi
             images = (render(shifted(systems.scene, component.name, parameter, s), observation) for s in (1e-5, -1e-5))
             plus, minus = (i[0].numpy().ravel() for i in images)
             columns.append((plus - minus) / 2e-5)
-    t = float(noise.exposure[0])
-    detector = noise.detector
-    sigma = np.sqrt((clean + detector.sky) / t + detector.exposures * detector.read_noise**2 / t**2)
+    sigma = noise_of(clean, noise)
     design = np.stack(columns, 1) / sigma[:, None]
     design /= np.linalg.norm(design, axis=0)
     left = difference / sigma
@@ -66,6 +75,13 @@ def test_against_finite_differences_and_least_squares(preset: str, label: int) -
     systems, observation, noise = drawn(preset, label, 1, **{"grid.size": 32, "grid.supersampling": 1})
     expected = by_finite_differences(systems, observation, noise)
     assert expected > 1e-3
+    assert float(detectability(systems, observation, noise)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_in_counts() -> None:
+    systems, observation, noise = drawn("deeplense_i_legacy", 1, 1, **{"grid.size": 40})
+    expected = by_finite_differences(systems, observation, noise, deeplense_i_sigma)
+    assert expected > 1.0
     assert float(detectability(systems, observation, noise)) == pytest.approx(expected, rel=1e-4)
 
 

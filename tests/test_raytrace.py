@@ -138,3 +138,25 @@ def test_empty_slots_count_for_nothing() -> None:
     for what in (raytrace.potential, raytrace.convergence, lambda *a: torch.stack(raytrace.deflection(*a))):
         assert torch.equal(what(Scene((host, four), ()), x, y), what(Scene((host, two), ()), x, y))
         assert torch.equal(what(Scene((host, none), ()), x, y), what(Scene((host,), ()), x, y))
+
+
+def test_empty_slots_beside_a_fuller_system() -> None:
+    """A system of two masses next to one of four: what stands in its other slots must not bend its light."""
+    x, y = positions(100, seed=4)
+    values = {
+        "theta_E": torch.full((2, 4), 0.3, dtype=FLOAT64),
+        "center_x": torch.tensor([[0.5, -1.0, 0.1, 0.2]] * 2, dtype=FLOAT64),
+        "center_y": torch.tensor([[0.3, 0.2, 0.1, 0.0]] * 2, dtype=FLOAT64),
+    }
+    pair = Scene((Component.make("cdm", mass_profile("point"), values, 2, torch.tensor([2, 4])),), ())
+    alone = Scene(
+        (
+            Component.make(
+                "cdm", mass_profile("point"), {k: v[:1, :2] for k, v in values.items()}, 1, torch.tensor([2])
+            ),
+        ),
+        (),
+    )
+    for what in (raytrace.potential, raytrace.convergence, lambda *a: raytrace.deflection(*a)[0]):
+        assert torch.equal(what(pair, x, y)[0], what(alone, x, y)[0])
+    assert not torch.equal(raytrace.deflection(pair, x, y)[0][0], raytrace.deflection(pair, x, y)[0][1])
