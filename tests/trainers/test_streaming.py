@@ -1,19 +1,23 @@
 """Training on simulated images: killed, resumed, and shared out among processes."""
 
+import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+import trainers.data
 from lensgen.errors import UnknownNameError
 from trainers import mae
 from trainers.checkpoint import checkpoints
 from trainers.config import DataConfig, ValidationConfig
-from trainers.data import open_data
+from trainers.data import SimulatedAhead, open_data, usable_cores
 from trainers.logs import read_table
 
 CPU = torch.device("cpu")
@@ -47,6 +51,7 @@ def test_validation_images_are_not_trained_on():
 
 
 def test_workers_change_nothing_but_the_speed(tiny, tmp_path):
+    assert torch.get_num_threads() == 1  # the losses are equal for the same number of threads
     for workers in (0, 2):
         out = tmp_path / str(workers)
         assert mae.main([*tiny, *SMALL, "--steps=6", "--log-every=4", f"--workers={workers}", f"--out={out}"]) == 0
@@ -62,6 +67,27 @@ def test_a_stream_with_workers_goes_on_where_it_stood():
     again = open_data(config, validation, 4, CPU).source
     again.load_state_dict(source.state_dict())
     assert next(iter(again)).index.tolist() == next(batches).index.tolist() == [12, 13, 14, 15]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "cores", "workers", "expected"), [(8, 4, 1, 3), (2, 16, 1, 2), (8, 2, 2, 1), (1, 8, 2, 1)]
+)
+def test_torch_leaves_the_workers_their_cores_and_takes_them_back(monkeypatch, allowed, cores, workers, expected):
+    now = [allowed]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: now[-1])
+    monkeypatch.setattr(torch, "set_num_threads", now.append)
+    monkeypatch.setattr(trainers.data, "usable_cores", lambda: cores)
+    monkeypatch.setattr(trainers.data, "DataLoader", lambda *_, **__: itertools.repeat("batch"))
+    batches = iter(SimulatedAhead(SimpleNamespace(skip=int), workers))
+    assert next(batches) == next(batches) == "batch" and now[-1] == expected
+    batches.close()
+    assert now[-1] == allowed
+
+
+def test_usable_cores_without_affinity(monkeypatch):
+    assert 1 <= usable_cores() <= os.cpu_count()
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert usable_cores() == os.cpu_count()
 
 
 def test_unknown_presets_and_fields_are_explained(tiny, tmp_path):
