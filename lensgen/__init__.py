@@ -2,9 +2,14 @@
 
 from lensgen.batch import Batch
 from lensgen.cosmology import Cosmology
+from lensgen.light import light_profile
+from lensgen.mass import mass_profile
+from lensgen.noise import Detector, noise_recipe
 from lensgen.observation import Noise, Observation
-from lensgen.preset import Preset, load_preset, presets
+from lensgen.preset import Preset, load_preset, parse_overrides, presets
+from lensgen.psf import GaussianPSF, PixelPSF
 from lensgen.render import render
+from lensgen.rng import RandomSource
 from lensgen.scene import Component, Scene
 from lensgen.simulator import Simulator
 from lensgen.stream import LensStream
@@ -15,13 +20,21 @@ __all__ = [
     "Batch",
     "Component",
     "Cosmology",
+    "Detector",
+    "GaussianPSF",
     "LensStream",
     "Noise",
     "Observation",
+    "PixelPSF",
     "Preset",
+    "RandomSource",
     "Scene",
     "Simulator",
+    "light_profile",
     "load_preset",
+    "mass_profile",
+    "noise_recipe",
+    "parse_overrides",
     "presets",
     "render",
 ]

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-import yaml
 
-from lensgen.errors import LensgenError, ParameterError
+from lensgen.errors import LensgenError
+from lensgen.preset import parse_overrides
 from lensgen.simulator import Simulator
 
 
@@ -29,13 +29,8 @@ class Choice:
     engine: str = "auto"
 
     def simulator(self) -> Simulator:
-        changes = {}
-        for change in self.set:
-            path, equals, value = change.partition("=")
-            if not equals:
-                raise ParameterError(f"--set {change!r}: write field=value, e.g. grid.size=96.")
-            changes[path] = yaml.safe_load(value)
-        return Simulator(self.preset, self.seed, self.device, self.engine, self.split).override(changes)
+        simulator = Simulator(self.preset, self.seed, self.device, self.engine, self.split)
+        return simulator.override(parse_overrides(self.set))
 
 
 @dataclass(frozen=True)

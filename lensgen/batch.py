@@ -20,7 +20,9 @@ class Batch:
         image: `[B, C, H, W]`, e-/s per pixel (counts for the recipe `deeplense_i`).
         label: `[B]` int64, the substructure class.
         class_names: what the labels stand for.
-        params: `[B]` float32 each: every drawn number, named as in the preset.
+        params: `[B]` float32 each: every number that was drawn once a system, named by its place in the preset; of
+            subhalos their count and `total_mass` (Msun, of all in the image). Those of a substructure class are 0 in
+            images of another class: mask by label before taking a logarithm. `noise.total_exposure` is in s.
         index: `[B]` int64: with preset and seed, all that is needed to make the image again.
         pixel_scale: arcsec.
         maps: truth that was asked for: "clean" and "smooth" `[B, C, H, W]`, "detectability" `[B]`.

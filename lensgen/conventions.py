@@ -46,9 +46,13 @@ def principal_axes(e1: Tensor, e2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return c, fm.cos(phi), fm.sin(phi)
 
 
+def sheared(x: Tensor, y: Tensor, e1: Tensor, e2: Tensor) -> tuple[Tensor, Tensor]:
+    """zeta = z - e conj(z), z = x + iy: |zeta| is constant on the ellipses of e, and smooth at e = 0."""
+    return (1.0 - e1) * x - e2 * y, (1.0 + e1) * y - e2 * x
+
+
 def elliptical_radius(x: Tensor, y: Tensor, e1: Tensor, e2: Tensor, floor: float) -> Tensor:
     """R = sqrt(q X^2 + Y^2 / q), the product-average radius, at least `floor`; smooth at e1 = e2 = 0."""
-    u = (1.0 - e1) * x - e2 * y
-    v = (1.0 + e1) * y - e2 * x
+    u, v = sheared(x, y, e1, e2)
     n = 1.0 - e1 * e1 - e2 * e2
     return fm.sqrt(fm.maximum((u * u + v * v) / n, floor * floor))

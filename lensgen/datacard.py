@@ -27,9 +27,8 @@ def signal_to_noise(simulator: Simulator, batch: Batch) -> dict[str, Tensor]:
     signal-to-noise ratio sqrt(sum of squares). `batch` must hold the map "clean"."""
     preset = simulator.preset
     clean = batch.maps["clean"].flatten(1).to(torch.float64)
-    exposure = batch.params["noise.exposure"].to(torch.float64).unsqueeze(1)
-    sigma = preset.recipe.variance(clean, exposure, preset.detector).sqrt() / preset.recipe.response(exposure)
-    ratio = clean / sigma
+    exposure = batch.params["noise.total_exposure"].to(torch.float64).unsqueeze(1)
+    ratio = clean / preset.recipe.sigma(clean, exposure, preset.detector)
     bright = clean > 0.1 * clean.amax(1, keepdim=True)
     return {
         "peak": ratio.amax(1),
@@ -90,4 +89,6 @@ def _measured(simulator: Simulator, batch: Batch) -> list[str]:
         "Detectability is the chi-square of the substructure after lens and source are refitted to first order: below "
         "about 1, no method can tell the class from `no_sub`.",
     ]
+    if simulator.preset.recipe.name == "deeplense_i":
+        lines.append("This recipe clips at 0, so on dark pixels the figures are those of the recipe without the clip.")
     return lines

@@ -71,13 +71,12 @@ def macro_jacobian(scene: Scene, observation: Observation) -> tuple[Tensor, list
 def detectability(systems: Systems, observation: Observation, noise: Noise) -> Tensor:
     """chi-square of each system's substructure, `[B]`; 0 for a system that has none, infinite without noise."""
     scene, smooth = systems.scene.to(dtype=torch.float64), systems.smooth.to(dtype=torch.float64)
-    dtype = next(iter(systems.scene.components[0].parameters.values())).dtype
     parts = torch.arange(len(scene), device=scene.device).split(_AT_A_TIME)
     values = [
         _left_after_refit(scene.select(rows), smooth.select(rows), observation, noise, noise.exposure[rows])
         for rows in parts
     ]
-    return torch.cat(values).to(dtype)
+    return torch.cat(values).to(systems.scene.dtype)
 
 
 def _left_after_refit(scene: Scene, smooth: Scene, observation: Observation, noise: Noise, exposure: Tensor) -> Tensor:
@@ -87,7 +86,7 @@ def _left_after_refit(scene: Scene, smooth: Scene, observation: Observation, noi
         return torch.where((difference != 0.0).any(1), torch.inf, 0.0).to(clean.dtype)
     jacobian, _ = macro_jacobian(scene, observation)
     exposure = exposure.to(torch.float64).unsqueeze(1)
-    sigma = torch.sqrt(noise.recipe.variance(clean, exposure, noise.detector)) / noise.recipe.response(exposure)
+    sigma = noise.recipe.sigma(clean, exposure, noise.detector)
     residual = (difference / sigma).unsqueeze(-1)
     directions = jacobian / sigma.unsqueeze(-1)
     # unit columns: theta_E and amp differ by orders of magnitude, and QR is to see their directions alone

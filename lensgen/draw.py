@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lensgen import exact, fmath
+from lensgen.errors import ParameterError
 from lensgen.preset import Preset
 from lensgen.preset_fields import ALTERNATIVES, ProfilePriors
 from lensgen.priors import Fixed, Uniform
@@ -20,7 +21,7 @@ from lensgen.rng import RandomSource
 from lensgen.scene import Component, Scene
 from lensgen.substructure.population import Draws, Host, Population
 
-MAX_SUBSTRUCTURE = 0.9  # of the mass inside the Einstein radius: beyond, there is no host left to take it from
+MAX_SUBSTRUCTURE = 0.9  # of the mass inside the Einstein radius: beyond, there is hardly a host left to take it from
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,15 @@ def _reduced_einstein_radius(theta_E: Tensor, gamma: Tensor, mean_convergence: T
     """The host's theta_E when substructure brings `mean_convergence` of the mass inside the ring.
 
     A power law holds (theta_E / R)^(gamma - 1) of mean convergence within R: so theta_E falls by the
-    (gamma - 1)-th root of what remains.
+    (gamma - 1)-th root of what remains. ParameterError if hardly anything remains.
     """
-    remaining = 1.0 - mean_convergence.clamp(0.0, MAX_SUBSTRUCTURE)
+    largest = float(mean_convergence.max())
+    if largest > MAX_SUBSTRUCTURE:
+        raise ParameterError(
+            f"substructure brings {largest:.2g} of the mass inside an Einstein radius of a system; with compensation: "
+            f"realised at most {MAX_SUBSTRUCTURE} can be taken from the host. Fix: lower the masses or the count."
+        )
+    remaining = 1.0 - mean_convergence.clamp(min=0.0)
     return torch.where(mean_convergence > 0.0, theta_E * exact.power(remaining, 1.0 / (gamma - 1.0)), theta_E)
 
 
@@ -155,7 +162,7 @@ def draw(preset: Preset, random: RandomSource, index: Tensor, dtype: torch.dtype
         scale = preset.cosmology.reduced_ratio(z_lens, z_source, convention)
     galaxy = (_component(preset.source, "source", source, double),)
     exposure = draws.value("noise.exposure_time", preset.exposure_time) * preset.detector.exposures
-    params |= {"redshift.lens": z_lens, "redshift.source": z_source, "noise.exposure": exposure, **labels}
+    params |= {"redshift.lens": z_lens, "redshift.source": z_source, "noise.total_exposure": exposure, **labels}
 
     def rounded(scene: Scene) -> Scene:
         return scene.to(dtype=torch.float32).to(dtype=dtype)

@@ -98,6 +98,10 @@ class NoiseRecipe:
         """d mean(image) / d clean, `[K, 1]`."""
         return torch.ones_like(exposure)
 
+    def sigma(self, clean: Tensor, exposure: Tensor, detector: Detector) -> Tensor:
+        """The noise in units of the clean image, `[K, P]`: standard deviation over response."""
+        return torch.sqrt(self.variance(clean, exposure, detector)) / self.response(exposure)
+
 
 class CCD(NoiseRecipe):
     """One honest exposure: electrons = Poisson((signal + sky) t) + Normal(0, read noise), sky subtracted, over t.

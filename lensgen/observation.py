@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lensgen.conventions import pixel_axis
-from lensgen.errors import require_number, require_whole
+from lensgen.errors import ParameterError, require_number, require_whole
 from lensgen.noise import Detector, NoiseRecipe
 from lensgen.psf import PSF
 from lensgen.rng import RandomSource
@@ -41,6 +41,8 @@ class Observation:
             ("supersampling", self.supersampling, 1, 64),
         ):
             require_whole(name, value, low, high)
+        if not isinstance(self.psf, PSF):
+            raise ParameterError(f"psf = {self.psf!r}: give a GaussianPSF (fwhm=0 for none) or a PixelPSF.")
         require_number("pixel_scale", self.pixel_scale, 1e-4, 100.0, "arcsec")
 
     def rays(self) -> tuple[Tensor, Tensor]:

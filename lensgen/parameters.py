@@ -53,9 +53,10 @@ CENTER = (
     Parameter("center_x", "arcsec", -FAR, FAR, "centre, along the columns", 0.0),
     Parameter("center_y", "arcsec", -FAR, FAR, "centre, along the rows", 0.0),
 )
+MAX_ELLIPTICITY = 0.8  # an axis ratio of 1/9
 ELLIPTICITY = (
-    Parameter("e1", "1", -0.8, 0.8, "ellipticity (1-q)/(1+q) cos 2 phi", 0.0),
-    Parameter("e2", "1", -0.8, 0.8, "ellipticity (1-q)/(1+q) sin 2 phi", 0.0),
+    Parameter("e1", "1", -MAX_ELLIPTICITY, MAX_ELLIPTICITY, "ellipticity (1-q)/(1+q) cos 2 phi", 0.0),
+    Parameter("e2", "1", -MAX_ELLIPTICITY, MAX_ELLIPTICITY, "ellipticity (1-q)/(1+q) sin 2 phi", 0.0),
 )
 ORIGIN = (
     Parameter("ra_0", "arcsec", -FAR, FAR, "where the deflection is zero, along the columns", 0.0),

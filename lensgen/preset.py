@@ -9,9 +9,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,12 +37,14 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"), list("-+.0123456789")
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
 )
 
 PRESETS = Path(__file__).parent / "presets"
 MODES = ("honest", "paper")
+IMAGES_VERSION = 1  # to be raised with every change that CHANGELOG.md lists under **Images**
 COMPENSATIONS = ("none", "realised")
+HOSTS = ("sis", "sie", "epl")  # power laws: their theta_E follows from the mass that substructure takes
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,17 @@ class Preset:
 
     @property
     def fingerprint(self) -> str:
-        """What the images depend on, in 16 hexadecimal digits; the description does not count."""
-        content = {k: v for k, v in self.config.items() if k != "description"}
-        content["classes"] = list(self.classes)  # their order is that of the labels, and sort_keys hides it
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        """What the images depend on, with all defaults and constants filled in, in 16 hexadecimal digits."""
+        profiles = [
+            p and (p.profile.name, sorted(p.priors.items()), p.max_ellipticity)
+            for p in (self.lens, self.shear, self.source)
+        ]
+        content = (
+            IMAGES_VERSION, self.cosmology, self.z_lens, self.z_source, self.z_convention, self.instrument,
+            self.observation, self.recipe.name, self.detector, self.exposure_time, profiles, self.compensation,
+            list(self.classes.items()),
+        )  # fmt: skip
+        return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
 
     def override(self, changes: Mapping[str, Any]) -> Preset:
         """A preset with some fields changed, e.g. `{"substructure.cdm.count": 50, "grid.size": 96}`.
@@ -99,8 +107,40 @@ class Preset:
                 place = place[part]
             if not parents and last not in config:
                 raise unknown_name(f"field of preset {self.name}", path, _fields(config))
-            place[last] = copy.deepcopy(value)
+            place[last] = _plain(value)
         return preset_from_config(self.name, config)
+
+
+def _plain(value: Any) -> Any:
+    """A value as a YAML file would hold it: priors as `{name: arguments}`, numbers of NumPy and torch as Python's."""
+    if isinstance(value, Prior):
+        return {value.name: dataclasses.asdict(value)}
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value.item() if hasattr(value, "item") else value
+
+
+def parse_overrides(changes: Iterable[str]) -> dict[str, Any]:
+    """`["grid.size=96", "lens.theta_E={uniform: {low: 1, high: 2}}"]` -> what `Preset.override` takes.
+
+    Raises PresetError for a change that is not `field=value` with the value in YAML.
+    """
+    parsed = {}
+    for change in changes:
+        field, equals, text = change.partition("=")
+        if not (field and equals and text):
+            raise PresetError(f"{change!r} is not a change of a preset: write field=value, e.g. grid.size=96.")
+        parsed[field] = _read_yaml(text, change)
+    return parsed
+
+
+def _read_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)  # a SafeLoader
+    except (yaml.YAMLError, ValueError) as error:
+        raise PresetError(f"{where} is not YAML: {error}") from None
 
 
 def _fields(config: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -165,12 +205,20 @@ def preset_from_config(name: str, config: Mapping[str, Any]) -> Preset:
         raise PresetError("substructure must name at least one class, e.g. {no_sub: {population: no_sub}}.")
     lens = profile_priors_from(top["lens"], "lens", mass_profile)
     compensation = choice(top["compensation"], "compensation", COMPENSATIONS)
-    if "theta_E" not in {p.name for p in lens.profile.parameters}:
-        raise PresetError(f"lens.profile = {lens.profile.name} has no theta_E: the host is one of sis, sie, epl.")
+    choice(lens.profile.name, "lens.profile", HOSTS)
+    shear = None if top["shear"] is None else profile_priors_from(top["shear"], "shear", mass_profile)
+    if shear is not None:
+        choice(shear.profile.name, "shear.profile", ("shear",))
+    mode = choice(top["mode"], "mode", MODES)
+    if mode == "honest" and redshift["convention"] is not None:
+        raise PresetError(
+            f"redshift.convention = {redshift['convention']!r} in an honest preset: substructure is drawn for the true "
+            "source redshift and would be scaled twice. Fix: null, and lens parameters for the source as it is."
+        )
     return Preset(
         name=name,
         description=str(top["description"]).strip(),
-        mode=choice(top["mode"], "mode", MODES),
+        mode=mode,
         cosmology=cosmology,
         z_lens=z_lens,
         z_source=z_source,
@@ -192,7 +240,7 @@ def preset_from_config(name: str, config: Mapping[str, Any]) -> Preset:
             Parameter("exposure_time", "s", 1e-3, 1e7, "time of one exposure"),
         ),
         lens=lens,
-        shear=None if top["shear"] is None else profile_priors_from(top["shear"], "shear", mass_profile),
+        shear=shear,
         source=profile_priors_from(top["source"], "source", light_profile),
         compensation=compensation,
         classes={str(c): population_from(v, f"substructure.{c}") for c, v in top["substructure"].items()},
@@ -218,7 +266,7 @@ def load_preset(preset: str | Path | Preset) -> Preset:
     elif not path.is_file():
         raise PresetError(f"{path} is not there: give the path of a YAML file, or one of {', '.join(presets())}.")
     try:
-        config = yaml.load(path.read_text(), _Loader)  # a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = path.read_text()
+    except UnicodeDecodeError as error:
         raise PresetError(f"{path} is not YAML: {error}") from None
-    return preset_from_config(path.stem, config)
+    return preset_from_config(path.stem, _read_yaml(text, str(path)))

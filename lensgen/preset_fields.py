@@ -10,7 +10,7 @@ from typing import Any
 from lensgen.conventions import ellipticity, polar_shear
 from lensgen.errors import ParameterError, PresetError, require_number, require_whole, unknown_name
 from lensgen.mass.epl import series_terms
-from lensgen.parameters import Parameter
+from lensgen.parameters import MAX_ELLIPTICITY, Parameter
 from lensgen.priors import Prior, prior_from
 from lensgen.profile import Profile
 from lensgen.substructure import Population, population
@@ -117,14 +117,13 @@ def profile_priors_from(config: Any, name: str, profile_of: Any) -> ProfilePrior
                 raise PresetError(f"{name}.{p.name} is missing ({p.meaning}, {p.range_text}).")
             priors[p.name] = prior_from(p.default, f"{name}.{p.name}")
     declared = values.get("max_ellipticity")
-    if extra:
-        _check_ellipticity(name, declared, priors)
+    if extra or "e1" in own:
+        _check_ellipticity(name, declared if extra else MAX_ELLIPTICITY, priors)
     return ProfilePriors(profile, priors, declared)
 
 
 def _check_ellipticity(name: str, declared: Any, priors: Mapping[str, Prior]) -> None:
-    if not isinstance(declared, int | float) or not 0.0 < declared <= 0.8:
-        raise ParameterError(f"{name}.max_ellipticity = {declared!r} is outside (0, 0.8].")
+    require_number(f"{name}.max_ellipticity", declared, 1e-3, MAX_ELLIPTICITY)
     if "q" in priors:
         q = priors["q"].bounds()[0]
         reach = (1.0 - q) / (1.0 + q)
@@ -132,8 +131,8 @@ def _check_ellipticity(name: str, declared: Any, priors: Mapping[str, Prior]) ->
         reach = sum(max(map(abs, priors[e].bounds())) ** 2 for e in ("e1", "e2")) ** 0.5
     if reach > declared:
         raise ParameterError(
-            f"{name}: ellipticities up to {reach:.3g} can be drawn, above max_ellipticity = {declared:g}, from which "
-            "the length of the series follows. Fix: narrow q (or e1, e2) or declare more."
+            f"{name}: ellipticities up to {reach:.3g} can be drawn, above the largest allowed, {declared:g}. Fix: "
+            f"narrow q (or e1, e2), or declare more as max_ellipticity where the profile has it (<= {MAX_ELLIPTICITY})."
         )
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lensgen.errors import ParameterError, unknown_name
-from lensgen.parameters import Parameter
+from lensgen.parameters import MAX_ELLIPTICITY, Parameter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +63,9 @@ class Profile:
         """Raise ParameterError if any value is out of its range or not a number."""
         for p in self.parameters:
             p.check(torch.as_tensor(values[p.name]), self.name)
+        if "e1" in values:
+            size = torch.hypot(torch.as_tensor(values["e1"]), torch.as_tensor(values["e2"]))
+            Parameter("|e|", "1", 0.0, MAX_ELLIPTICITY, "ellipticity hypot(e1, e2)").check(size, self.name)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ there are.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,13 +31,18 @@ def _slots(component: Component) -> Iterator[list[Tensor]]:
         ]
 
 
-def _add_up(components: tuple[Component, ...], what: str, x: Tensor, y: Tensor) -> Tensor:
-    total: Tensor | None = None
+def _terms(components: tuple[Component, ...], what: str, x: Tensor, y: Tensor) -> Iterator[Any]:
+    """What every slot of every component adds, in order."""
     for component in components:
         formula = component.profile.formulas[what]
         for parameters in _slots(component):
-            term = formula(x, y, *parameters, **component.statics)
-            total = term if total is None else total + term
+            yield formula(x, y, *parameters, **component.statics)
+
+
+def _add_up(components: tuple[Component, ...], what: str, x: Tensor, y: Tensor) -> Tensor:
+    total: Tensor | None = None
+    for term in _terms(components, what, x, y):
+        total = term if total is None else total + term
     return torch.zeros_like(x) if total is None else total
 
 
@@ -48,10 +54,8 @@ def deflection(scene: Scene, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Reduced deflection alpha of all lenses, two tensors `[B, P]` in arcsec."""
     ax: Tensor | None = None
     ay: Tensor | None = None
-    for component in scene.mass:
-        for parameters in _slots(component):
-            dx, dy = component.profile.deflection(x, y, *parameters, **component.statics)
-            ax, ay = (dx, dy) if ax is None or ay is None else (ax + dx, ay + dy)
+    for dx, dy in _terms(scene.mass, "deflection", x, y):
+        ax, ay = (dx, dy) if ax is None or ay is None else (ax + dx, ay + dy)
     if ax is None or ay is None:
         return torch.zeros_like(x), torch.zeros_like(y)
     return _scaled(scene, ax), _scaled(scene, ay)

@@ -10,7 +10,7 @@ from lensgen.errors import ParameterError, unknown_name
 from lensgen.observation import Noise, Observation
 from lensgen.scene import Scene
 
-ENGINES = ("torch",)
+ENGINES = {"torch": torch_engine.render}
 
 
 def pick_engine(engine: str) -> str:
@@ -37,8 +37,7 @@ def render(scene: Scene, observation: Observation, noise: Noise | None = None, e
         UnknownNameError: no such engine.
         ParameterError: an image holds a value that is not finite.
     """
-    pick_engine(engine)
-    image = torch_engine.render(scene, observation, noise)
+    image = ENGINES[pick_engine(engine)](scene, observation, noise)
     bad = ~torch.isfinite(image.detach()).flatten(1).all(1)
     if bool(bad.any()):
         raise ParameterError(

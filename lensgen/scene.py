@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
@@ -122,6 +123,10 @@ class Scene:
                 f"all components of a scene must hold the same number of systems, not {sorted(sizes)}."
             )
 
+        devices = {t.device for c in self.components for t in c.parameters.values()}
+        if len(devices) != 1:
+            raise ParameterError(f"all tensors of a scene must be on one device, not {sorted(map(str, devices))}.")
+
     @property
     def components(self) -> tuple[Component, ...]:
         return self.mass + self.source + self.lens_light
@@ -132,6 +137,12 @@ class Scene:
     @property
     def device(self) -> torch.device:
         return next(iter(self.components[0].parameters.values())).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The widest of its floating-point tensors: what it is rendered in."""
+        dtypes = [t.dtype for c in self.components for t in c.parameters.values()]
+        return functools.reduce(torch.promote_types, dtypes)
 
     def map(self, change) -> Scene:
         """The scene with `change` applied to each of its tensors."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -32,8 +33,12 @@ def resolve_device(device: str | torch.device) -> torch.device:
         resolved = torch.device(device)
     except RuntimeError:
         raise ParameterError(f"device = {device!r}: use 'auto', 'cpu', 'cuda' or 'cuda:N'.") from None
-    if resolved.type == "cuda" and not torch.cuda.is_available():
-        raise ParameterError(f"device = {device!r}, but torch sees no CUDA device: use device='cpu' or 'auto'.")
+    if resolved.type not in ("cpu", "cuda"):  # others lack float64, in which systems are drawn
+        raise ParameterError(f"device = {device!r}: lensgen runs on 'cpu' and 'cuda' (or 'auto', one of the two).")
+    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
+        raise ParameterError(
+            f"device = {device!r}, but torch sees {torch.cuda.device_count()} CUDA devices: use 'cpu' or 'auto'."
+        )
     return resolved
 
 
@@ -125,9 +130,12 @@ class Simulator:
 
     def __getitem__(self, index: int) -> Batch:
         """Image `index` as a batch of one."""
-        if isinstance(index, bool) or not isinstance(index, int):
+        if isinstance(index, bool) or not hasattr(index, "__index__"):
             raise ParameterError(f"index = {index!r} must be one whole number: for several use batch(indices=...).")
-        return self.batch(start=index, size=1)
+        require_whole("index", operator.index(index), 0, 2**63 - 2)
+        return self.batch(start=operator.index(index), size=1)
+
+    __iter__ = None  # there is no last image: LensStream iterates
 
     @staticmethod
     def _indices(start: int | None, size: int | None, indices: Tensor | None) -> Tensor:

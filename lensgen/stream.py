@@ -20,7 +20,8 @@ class LensStream(IterableDataset[Batch]):
 
     Rank r of w takes the batches r, r + w, ...; under a DataLoader with k workers, worker j of rank r takes every
     k-th of these, in an order that makes the loader yield the same sequence as without workers. Use it as
-    `DataLoader(stream, batch_size=None, num_workers=k)`, or simply iterate.
+    `DataLoader(stream, batch_size=None, num_workers=k)`, or simply iterate. Workers go through it once: the stream in
+    the main process does not move with them, so `skip` what was received before the next loader.
 
     Args:
         preset, seed, device, engine, split: as for Simulator.
@@ -55,6 +56,7 @@ class LensStream(IterableDataset[Batch]):
         self.rank, self.world_size = rank, world_size
         self.batches = batches
         self._taken = 0  # batches that this rank has yielded
+        self._in_workers = torch.zeros(1, dtype=torch.int64).share_memory_()  # whether workers went on from `_taken`
 
     @property
     def preset(self) -> Preset:
@@ -69,10 +71,19 @@ class LensStream(IterableDataset[Batch]):
                 "fork, and the simulator needs no workers on a GPU. Fix: num_workers=0, or device='cpu'."
             )
         position = self._taken + first
+        if worker is not None and worker.id == 0:
+            if bool(self._in_workers):
+                raise ParameterError(
+                    "DataLoader workers have gone through this LensStream from here already, and the stream itself "
+                    "did not move: they would repeat their images. Fix: stream.skip(batches received), then a new "
+                    "DataLoader; or num_workers=0."
+                )
+            self._in_workers.fill_(1)
         while self.batches is None or position < self.batches:
             batch = self.simulator.batch((position * self.world_size + self.rank) * self.batch_size, self.batch_size)
             position += step
-            self._taken = position  # before the yield: a state saved while the batch is used must not repeat it
+            if worker is None:
+                self._taken = position  # before the yield: a state saved while the batch is used must not repeat it
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
@@ -103,9 +114,13 @@ class LensStream(IterableDataset[Batch]):
         taken = state["taken"]
         if isinstance(taken, bool) or not isinstance(taken, int) or taken < 0:
             raise ParameterError(f"the saved stream has taken = {taken!r}: it must be a whole number of at least 0.")
-        self._taken = taken
+        self._move_to(taken)
 
     def skip(self, batches: int) -> None:
         """Leave out the next `batches` of this rank."""
         require_whole("batches", batches, 0, 2**62)
-        self._taken += batches
+        self._move_to(self._taken + batches)
+
+    def _move_to(self, taken: int) -> None:
+        self._taken = taken
+        self._in_workers.zero_()

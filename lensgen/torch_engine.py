@@ -75,7 +75,10 @@ def _noisy(clean: Tensor, noise: Noise, chunk: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def _single_thread() -> Iterator[None]:
-    """A chunk is too small to be worth splitting, and where torch splits it an image's bits depend on its slot."""
+    """A chunk is too small to be worth splitting, and where torch splits it an image's bits depend on its slot.
+
+    The setting is the process's: renders in several threads of one process would undo each other's.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -98,7 +101,8 @@ def _in_chunks(work: Callable[[Tensor], Tensor], order: Tensor, row: int) -> Ten
 def render(scene: Scene, observation: Observation, noise: Noise | None) -> Tensor:
     """Images `[B, H, W]` in the scene's dtype, e-/s per pixel (or in the unit of the noise recipe)."""
     device = scene.device
-    dtype = next(iter(scene.components[0].parameters.values())).dtype
+    dtype = scene.dtype
+    scene = scene.to(dtype=dtype)
     rays = observation.rays()
     x, y = (
         torch.nn.functional.pad(t, (0, _padded(t.numel()) - t.numel())).to(device=device, dtype=dtype) for t in rays

@@ -46,7 +46,7 @@ def test_params_hold_every_drawn_number(preset: str) -> None:
     for part, priors in (("lens", made.lens), ("source", made.source), ("shear", made.shear)):
         for field in priors.priors if priors else ():
             assert f"{part}.{field}" in params
-    assert {"redshift.lens", "redshift.source", "noise.exposure"} <= set(params)
+    assert {"redshift.lens", "redshift.source", "noise.total_exposure"} <= set(params)
 
 
 def test_exponents_without_a_sign_or_a_point_are_numbers(tmp_path: Path) -> None:

@@ -147,7 +147,11 @@ OVERRIDES = {
         r"unknown cosmology.distance_rule 'luminosity'",
     ),
     "no mass": ({"lens": {"theta_E": 1.2}}, PresetError, r"must name its profile"),
-    "host of no radius": ({"lens": {"profile": "shear", "gamma1": 0.1, "gamma2": 0}}, PresetError, r"has no theta_E"),
+    "host of no radius": (
+        {"lens": {"profile": "shear", "gamma1": 0.1, "gamma2": 0}},
+        UnknownNameError,
+        r"unknown lens.profile 'shear'.*Known: epl, sie, sis",
+    ),
     "theta_E": ({"lens.theta_E": -1.0}, ParameterError, r"lens.theta_E = -1.0 .*Allowed: \[0, 10000\] arcsec"),
     "range of theta_E": (
         {"lens.theta_E": {"normal": {"mean": 1.0, "sigma": 0.5}}},
@@ -187,11 +191,31 @@ OVERRIDES = {
         ParameterError,
         r"not behind redshift.lens, up to 1. Fix",
     ),
-    "convention before the lens": ({"redshift.convention": 0.3}, ParameterError, r"redshift.convention"),
+    "convention before the lens": (
+        {"redshift.convention": 0.3, "mode": "paper"},
+        ParameterError,
+        r"redshift.convention = 0.3 is not behind",
+    ),
+    "convention in honest mode": ({"redshift.convention": 2.5}, PresetError, r"2.5 in an honest preset.*Fix: null"),
+    "shear that is no shear": (
+        {"shear": {"profile": "sie", "theta_E": 1.0}},
+        UnknownNameError,
+        r"unknown shear.profile 'sie'",
+    ),
+    "source too elliptic": (
+        {"source.q": 0.05},
+        ParameterError,
+        r"source.q = 0.05",
+    ),
+    "a prior that leaves the range": (
+        {"source": {"profile": "sersic", "amp": 1.0, "R_sersic": 0.2, "n_sersic": 1.0, "e1": 0.7, "e2": 0.7}},
+        ParameterError,
+        r"source: ellipticities up to 0.99 can be drawn",
+    ),
     "too elliptic": (
         {"lens.max_ellipticity": 0.1},
         ParameterError,
-        r"ellipticities up to 0.25 can be drawn, above max",
+        r"ellipticities up to 0.25 can be drawn, above the largest allowed, 0.1",
     ),
     "both ways": ({"lens.e1": 0.1}, PresetError, r"lens: state either \['phi', 'q'\] or \['e1', 'e2'\]"),
     "both fluxes": ({"source.amp": 1.0}, PresetError, r"source: state either \['magnitude'\] or \['amp'\]"),

@@ -207,5 +207,5 @@ RECORDED_PARAMETERS: dict[str, str] = {
     "source.amp": "0x1.3a15e00000000p+3",
     "source.center_x": "0x1.da3d820000000p-4",
     "redshift.source": "0x1.536f320000000p+0",
-    "noise.exposure": "0x1.7cc5ce0000000p+10",
+    "noise.total_exposure": "0x1.7cc5ce0000000p+10",
 }

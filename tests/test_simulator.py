@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 import torch
 
@@ -187,9 +188,22 @@ def test_wrong_simulators(make, error, message) -> None:
 
 def test_cuda_without_a_gpu(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ParameterError, match=r"torch sees no CUDA device: use device='cpu' or 'auto'"):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ParameterError, match=r"torch sees 0 CUDA devices: use 'cpu' or 'auto'"):
         Simulator("model_a", device="cuda")
     assert Simulator("model_a", device="auto").device == torch.device("cpu")
+
+
+def test_a_simulator_has_no_last_image() -> None:
+    with pytest.raises(TypeError, match="not iterable"):
+        iter(Simulator("model_a"))
+
+
+def test_index_of_numpy_and_negative_index() -> None:
+    small = Simulator("model_a").override({"grid.size": 8})
+    assert torch.equal(small[np.int64(3)].image, small[3].image)
+    with pytest.raises(ParameterError, match=r"index = -1 is outside"):
+        small[-1]
 
 
 BATCHES = {

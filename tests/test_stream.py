@@ -155,6 +155,20 @@ def test_cuda_in_a_worker_is_refused_with_the_fix(monkeypatch) -> None:
     assert next(iter(on_gpu)).index.tolist() == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("persistent", [False, True])
+def test_workers_do_not_go_through_a_stream_twice(persistent) -> None:
+    """The main process's stream does not move with its workers, so a second pass would repeat the first."""
+    made = stream(batches=3)
+    loader = DataLoader(made, batch_size=None, num_workers=2, persistent_workers=persistent)
+    first = [int(b.index[0]) for b in loader]
+    with pytest.raises(ParameterError, match=r"Fix: stream.skip\(batches received\)"):
+        list(loader)
+    made.batches = 6
+    made.skip(3)
+    second = [int(b.index[0]) for b in DataLoader(made, batch_size=None, num_workers=2)]
+    assert first + second == [4 * n for n in range(6)]
+
+
 WRONG = {
     "batch size 0": ({"batch_size": 0}, ParameterError, r"batch_size = 0 "),
     "batch size -1": ({"batch_size": -1}, ParameterError, r"batch_size = -1 "),

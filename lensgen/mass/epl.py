@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from lensgen import fmath as fm
-from lensgen.conventions import elliptical_radius
+from lensgen.conventions import elliptical_radius, sheared
 from lensgen.parameters import CENTER, ELLIPTICITY, FAR, Parameter
 from lensgen.profile import MassProfile
 
@@ -39,7 +39,7 @@ def deflection(x, y, theta_E, gamma, e1, e2, center_x, center_y, terms):
     dx, dy = x - center_x, y - center_y
     t = gamma - 1.0
     n = fm.sqrt(1.0 - e1 * e1 - e2 * e2)
-    zx, zy = (1.0 - e1) * dx - e2 * dy, (1.0 + e1) * dy - e2 * dx
+    zx, zy = sheared(dx, dy, e1, e2)
     length = fm.sqrt(fm.maximum(zx * zx + zy * zy, _FLOOR * _FLOOR))
     cosine, sine = zx / length, zy / length
     cos2, sin2 = cosine * cosine - sine * sine, 2.0 * cosine * sine

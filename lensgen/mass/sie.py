@@ -7,7 +7,7 @@ The eccentricity is written sqrt(1 - q^2) = 2 sqrt(c) / (1 + c), c = |e|, which 
 from __future__ import annotations
 
 from lensgen import fmath as fm
-from lensgen.conventions import elliptical_radius, principal_axes, rotated
+from lensgen.conventions import elliptical_radius, principal_axes, rotated, sheared
 from lensgen.parameters import CENTER, ELLIPTICITY, FAR, Parameter
 from lensgen.profile import MassProfile
 
@@ -32,7 +32,7 @@ def _nearly_round_deflection(dx, dy, theta_E, e1, e2):
     It needs no direction of the major axis, which a round lens has not: the closed form would have to elongate it by
     1e-9, and its gradient towards e would be a difference of terms 1e9 times as large.
     """
-    zx, zy = (1.0 - e1) * dx - e2 * dy, (1.0 + e1) * dy - e2 * dx
+    zx, zy = sheared(dx, dy, e1, e2)
     length = fm.sqrt(fm.maximum(zx * zx + zy * zy, _FLOOR * _FLOOR))
     cosine, sine = zx / length, zy / length
     cos2, sin2 = cosine * cosine - sine * sine, 2.0 * cosine * sine

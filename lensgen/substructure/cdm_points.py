@@ -62,7 +62,7 @@ class CdmPoints(Population):
             "center_y": y,
         }
         component = Component("subhalos", mass_profile("point"), parameters, count)
-        labels = {"count": count.to(torch.float64), "mass": sum_slots(torch.where(in_use, mass, 0.0))}
+        labels = {"count": count.to(torch.float64), "total_mass": sum_slots(torch.where(in_use, mass, 0.0))}
         return Drawn((component,), points_inside(theta_E, x, y, in_use, host), labels)
 
 

@@ -55,7 +55,7 @@ class Host:
     Args:
         theta_E: arcsec, Einstein radius of everything together.
         center_x, center_y: arcsec.
-        z_lens, z_source: redshifts for which lens parameters are stated.
+        z_lens, z_source: redshifts.
         cosmology: distances, and the rule from mass to Einstein radius.
         pixel_scale: arcsec.
     """

@@ -26,7 +26,7 @@ from lensgen.substructure.population import (
     by_name,
     points_inside,
 )
-from lensgen.substructure.vortex_rod import AXION_MASS, LENGTH_SCALE
+from lensgen.substructure.vortex_rod import AXION_MASS, half_length_of
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class VortexPoints(Population):
     def draw(self, draws: Draws, host: Host, prefix: str) -> Drawn:
         mass = draws.value(f"{prefix}.mass", self.mass)
         axion_mass = draws.value(f"{prefix}.axion_mass", self.axion_mass)
-        half_length = LENGTH_SCALE * 1e-22 * (1.0 / axion_mass)
+        half_length = half_length_of(axion_mass)
         angle = draws.value(f"{prefix}.angle", Direction())
         place = (
             torch.arange(self.points, dtype=torch.float64, device=mass.device) * (2.0 / max(self.points - 1, 1)) - 1.0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from lensgen import exact
 from lensgen.mass import mass_profile
@@ -14,7 +15,11 @@ from lensgen.priors import Direction, Prior
 from lensgen.scene import Component
 from lensgen.substructure.population import MASS, Drawn, Draws, Host, Population, by_name
 
-LENGTH_SCALE = 0.03  # arcsec, half-length at an axion mass of 1e-22 eV and z_lens = 0.5 (DeepLenseSim)
+
+def half_length_of(axion_mass: Tensor) -> Tensor:
+    """eV -> arcsec: 0.03" at 1e-22 eV, inversely proportional; DeepLenseSim's rule for z_lens = 0.5."""
+    return 0.03e-22 * (1.0 / axion_mass)
+
 
 AXION_MASS = Parameter("axion_mass", "eV", 3e-28, 3e-20, "the half-length is within [1e-4, 1e4] arcsec")
 
@@ -37,7 +42,7 @@ class VortexRod(Population):
         mass = draws.value(f"{prefix}.mass", self.mass)
         axion_mass = draws.value(f"{prefix}.axion_mass", self.axion_mass)
         area = mass * host.einstein_area
-        half_length = LENGTH_SCALE * 1e-22 * (1.0 / axion_mass)
+        half_length = half_length_of(axion_mass)
         parameters = {
             "theta_E": exact.sqrt(area),
             "half_length": half_length,

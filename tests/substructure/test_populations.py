@@ -93,8 +93,8 @@ def test_legacy_points_are_always_25_of_the_published_law() -> None:
 
     assert float(mass.min()) > 0.99e6 and float(mass.max()) < 1.01e10
     assert scipy.stats.kstest(mass.flatten().numpy(), cdf).pvalue > 1e-3
-    torch.testing.assert_close(mass.sum(1), made.labels["mass"], rtol=2e-6, atol=0)
-    assert float(made.labels["mass"].mean()) == pytest.approx(25 * 1.51e9, rel=0.05)
+    torch.testing.assert_close(mass.sum(1), made.labels["total_mass"], rtol=2e-6, atol=0)
+    assert float(made.labels["total_mass"].mean()) == pytest.approx(25 * 1.51e9, rel=0.05)
     x, y = p["center_x"] - 0.03, p["center_y"] + 0.05
     r, angle = torch.hypot(x, y).flatten(), torch.atan2(y, x).flatten()
     assert scipy.stats.kstest(r.numpy(), scipy.stats.uniform(0.25, 1.75).cdf).pvalue > 1e-3
