@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from trainers.errors import CheckpointError
 
 FORMAT = "lensgen trainer checkpoint"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MODEL, OPTIMIZER, DESCRIPTION = "model.safetensors", "optimizer.safetensors", "checkpoint.json"
 UNFINISHED = ".unfinished_"
 
@@ -73,7 +73,7 @@ def write_checkpoint(
             "versions": {name: version(name) for name in ("lensgen", "torch", "timm", "lightly", "lightning")},
             "sha256": {name: _digest(unfinished / name) for name in (MODEL, OPTIMIZER)},
         }
-        (unfinished / DESCRIPTION).write_text(json.dumps(description, indent=1))
+        (unfinished / DESCRIPTION).write_text(seal(description))
         for path in (*unfinished.iterdir(), unfinished):
             _flush(path)
         if target.exists():  # left by a run that was resumed from an earlier step
@@ -94,9 +94,17 @@ def write_checkpoint(
     return target
 
 
+def seal(description: dict[str, Any]) -> str:
+    """The text of `checkpoint.json`: `description` with its own SHA-256 beside those of the tensors."""
+    digests = description["sha256"] | {DESCRIPTION: _own_digest(description)}
+    return json.dumps({**description, "sha256": digests}, indent=1)
+
+
 def checkpoints(run: Path) -> list[Path]:
     """The checkpoints of a run, oldest first."""
-    return sorted((run / "checkpoints").glob("step_*"))
+    steps = {path: path.name.removeprefix("step_") for path in (run / "checkpoints").glob("step_*")}
+    # by number: as text step_1000000 would come before step_999999
+    return sorted((path for path, step in steps.items() if step.isdecimal()), key=lambda path: int(steps[path]))
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -107,9 +115,11 @@ def find_checkpoint(path: Path) -> Path:
     """
     if path.name.startswith("step_") or (path / DESCRIPTION).is_file():
         return path
-    if not checkpoints(path):
-        raise CheckpointError(f"{path} holds no checkpoint (checkpoints/step_*); give the folder of a run that does.")
-    return checkpoints(path)[-1]
+    if checkpoints(path):
+        return checkpoints(path)[-1]
+    config = path / "config.yaml"
+    fix = f"start that run anew with --config {config} --out {path}" if config.is_file() else "give the folder of a run"
+    raise CheckpointError(f"{path} holds no checkpoint (checkpoints/step_*); {fix}.")
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -124,7 +134,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     for name in (MODEL, OPTIMIZER):
         if not (path / name).is_file():
             raise _damaged(path, f"{name} is missing")
-        if _digest(path / name) != about.get("sha256", {}).get(name):
+        if _digest(path / name) != about["sha256"].get(name):
             raise _damaged(path, f"{name} is truncated or altered (its SHA-256 differs from that in {DESCRIPTION})")
         try:
             tensors[name] = load_file(path / name)
@@ -178,6 +188,9 @@ def _read_description(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} has format version {about.get('format_version')}; this lensgen reads version {FORMAT_VERSION}."
         )
+    digests = about.get("sha256")
+    if not isinstance(digests, dict) or digests.get(DESCRIPTION) != _own_digest(about):
+        raise _damaged(path, f"{DESCRIPTION} is altered (its SHA-256 differs from the one that it holds)")
     return about
 
 
@@ -194,6 +207,12 @@ def _on_cpu(value: Tensor) -> Tensor:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _own_digest(description: dict[str, Any]) -> str:
+    """SHA-256 of a description without this digest; it is of the values, not of how the file is laid out."""
+    digests = {name: digest for name, digest in description["sha256"].items() if name != DESCRIPTION}
+    return hashlib.sha256(json.dumps({**description, "sha256": digests}).encode()).hexdigest()
 
 
 def _flush(path: Path) -> None:

@@ -83,8 +83,8 @@ class RunConfig:
     """Steps between checkpoints."""
     keep: int = 2
     """Checkpoints kept; older ones are deleted."""
-    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Kind of device; auto takes a GPU where there is one."""
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    """Kind of device; auto takes a CUDA GPU where there is one. (Apple's MPS lacks the simulator's float64.)"""
     devices: int = 1
     """Number of devices (processes); each streams its own images."""
     strategy: str = "auto"
@@ -101,12 +101,18 @@ class RunConfig:
             require("minutes", self.minutes, 0.1)
 
     @property
+    def fabric_accelerator(self) -> str:
+        """`accelerator` with auto resolved for this machine."""
+        if self.accelerator != "auto":
+            return self.accelerator
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    @property
     def fabric_precision(self) -> Any:
         """`precision` with auto resolved for this machine."""
         if self.precision != "auto":
             return self.precision
-        on_gpu = self.accelerator == "cuda" or (self.accelerator == "auto" and torch.cuda.is_available())
-        return "bf16-mixed" if on_gpu else "32-true"
+        return "bf16-mixed" if self.fabric_accelerator == "cuda" else "32-true"
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,6 @@ class Data:
         class_names: names of the labels 0, 1, ...
         targets: names of the parameters that features are probed for.
         identity: says in a checkpoint which data these are.
-        distinct: how many different training images there are; None when they never repeat.
     """
 
     source: Source
@@ -119,7 +118,6 @@ class Data:
     class_names: tuple[str, ...]
     targets: tuple[str, ...]
     identity: dict[str, Any]
-    distinct: int | None
 
 
 def usable_cores() -> int:
@@ -188,7 +186,6 @@ def _open_stream(
             "overrides": config.overrides,
             "seed": config.seed,
         },
-        distinct=None,
     )
 
 
@@ -227,7 +224,6 @@ def _open_stored(
         class_names=tuple(f"class {number}" for number in range(int(stored.label.max()) + 1)),
         targets=_worth_probing(fit, score, tuple(stored.params)),
         identity={"data": str(stored.path), "fingerprint": stored.fingerprint, "images": len(stored)},
-        distinct=len(rows),
     )
 
 

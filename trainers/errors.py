@@ -20,5 +20,9 @@ class CheckpointError(LensgenError, RuntimeError):
     """A checkpoint is missing, damaged, foreign, of another model, or could not be written."""
 
 
+class OutputError(LensgenError, RuntimeError):
+    """Logs, figures or the summary could not be written, for instance because the disk is full."""
+
+
 class TrainingError(LensgenError, RuntimeError):
     """Training cannot go on, for instance because the loss is not finite."""

@@ -12,6 +12,8 @@ import dataclasses
 import math
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -22,12 +24,13 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from trainers.checkpoint import Checkpoint, load_optimizer, load_weights, write_checkpoint
+from trainers.checkpoint import DESCRIPTION, Checkpoint, load_optimizer, load_weights, write_checkpoint
 from trainers.command_line import as_recipe, save_config
 from trainers.config import OptimizerConfig, TrainerConfig
 from trainers.data import Batch, Source, key_of
-from trainers.errors import CheckpointError, TrainingError
+from trainers.errors import CheckpointError, OutputError, TrainingError
 from trainers.logs import Logs
+from trainers.seen import IndexSet
 from trainers.timing import Interrupt, SimulationClock, seconds_since_start
 
 
@@ -70,13 +73,16 @@ class Loop:
         task: what to train.
         source: batches of this rank.
         config: the run's options; `run.steps` may be lowered by `start` to keep `run.minutes`.
+
+    Attributes:
+        seen: the images that all ranks trained on, of this and of resumed sessions.
     """
 
     def __init__(self, fabric: Fabric, task: Task, source: Source, config: TrainerConfig) -> None:
         self.fabric, self.task, self.source, self.config = fabric, task, source, config
         assert config.run.out is not None, "claim_folder comes first"
         self.folder = config.run.out
-        self.progress = Progress()
+        self.progress, self.seen = Progress(), IndexSet()
         self.checkpoint: Path | None = None
         self._bare_optimizer = build_optimizer(task.model, config.optimizer, fused=fabric.device.type == "cuda")
         if config.run.compile:
@@ -84,6 +90,7 @@ class Loop:
         self._forward, self._optimizer = fabric.setup(task.model, self._bare_optimizer)
         self._clock = SimulationClock(fabric.device)
         self._pending: list[dict[str, Any]] = []
+        self._indices: list[Tensor] = []
         self._logs: Logs | None = None
 
     @property
@@ -102,26 +109,35 @@ class Loop:
             steps = self.fabric.broadcast(min(self.config.run.steps, affordable))
             self.config = dataclasses.replace(self.config, run=dataclasses.replace(self.config.run, steps=steps))
         if self.fabric.is_global_zero:
-            save_config(self.config, self.folder)
+            with self.writing():
+                save_config(self.config, self.folder)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Goes on from a checkpoint.
 
         Raises:
-            CheckpointError: it is of another model, other data or another number of processes.
+            CheckpointError: it is of another model, other data or another number of processes, or lacks a part.
         """
         load_weights(self.task.model, checkpoint)
         load_optimizer(self._bare_optimizer, checkpoint.optimizer)
-        if checkpoint.about["images_per_step"] != self.images_per_step:
+        about = checkpoint.about
+        try:
+            images_per_step, position = about["images_per_step"], about["stream"]
+            self.progress, self.seen = Progress(**about["progress"]), IndexSet(about["seen"])
+        except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"{checkpoint.path} was trained with {checkpoint.about['images_per_step']} images a step, this run has "
+                f"{checkpoint.path} cannot be resumed: its {DESCRIPTION} lacks what a run goes on from, or has it in "
+                f"another form ({error!r}); start a new run."
+            ) from error
+        if images_per_step != self.images_per_step:
+            raise CheckpointError(
+                f"{checkpoint.path} was trained with {images_per_step} images a step, this run has "
                 f"{self.images_per_step}; resume it on as many devices as it was started on."
             )
         try:
-            self.source.load_state_dict(checkpoint.about["stream"])
+            self.source.load_state_dict(position)
         except ValueError as error:
             raise CheckpointError(f"{checkpoint.path} cannot go on with these data: {error}") from error
-        self.progress = Progress(**checkpoint.about["progress"])
         self.checkpoint = checkpoint.path
         self._open_logs(up_to_step=self.progress.step)
 
@@ -131,7 +147,7 @@ class Loop:
         Raises:
             KeyboardInterrupt: Ctrl-C; the step was finished and a checkpoint written.
             TrainingError: the loss is not finite.
-            CheckpointError: a checkpoint could not be written.
+            CheckpointError, OutputError: a checkpoint or the logs could not be written.
         """
         run, progress = self.config.run, self.progress
         first = progress.step
@@ -165,7 +181,20 @@ class Loop:
                     lap = time.monotonic()
         finally:
             if self._logs is not None:
-                self._logs.close()
+                with self.writing():
+                    self._logs.close()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Within it an `OSError`, such as of a full disk, becomes an `OutputError` that says what is saved."""
+        try:
+            yield
+        except OSError as error:
+            if self.checkpoint is None:
+                saved = "There is no checkpoint yet; make room or mend this, then start the run again."
+            else:
+                saved = f"{self.checkpoint} is whole; make room or mend this, then go on with --resume {self.folder}."
+            raise OutputError(f"the run's output in {self.folder} could not be written: {error}. {saved}") from error
 
     def _train_step(self, batches: Any) -> None:
         with self._clock:
@@ -181,7 +210,8 @@ class Loop:
         self._optimizer.step()
         self._optimizer.zero_grad()
         self.progress.step += 1
-        # the loss stays on the device: reading it at every step would make the GPU wait
+        # loss and index stay on the device: reading them at every step would make the GPU wait
+        self._indices.append(batch.index)
         self._pending.append({"step": self.progress.step, "loss": loss.detach(), "learning_rate": rate})
 
     def _set_learning_rate(self) -> float:
@@ -202,6 +232,8 @@ class Loop:
         """Writes the rows since the last report; returns the seconds that these steps took."""
         of_rank = torch.stack([row["loss"] for row in self._pending])
         losses = cast(Tensor, self.fabric.all_reduce(of_rank, reduce_op="mean")).tolist()  # waits for the device
+        indices = cast(Tensor, self.fabric.all_gather(torch.cat(self._indices)))
+        self.seen.add(indices.cpu().numpy())
         seconds, simulating = time.monotonic() - lap, self._clock.take()
         self.progress.simulating_seconds += simulating
         for row, loss in zip(self._pending, losses, strict=True):
@@ -217,11 +249,12 @@ class Loop:
         for row in self._pending:
             row |= {"images_per_second": round(rate, 1), "share_simulating": round(share, 4)}
         if self._logs is not None:
-            self._logs.write("train", self._pending)
+            with self.writing():
+                self._logs.write("train", self._pending)
         bar.set_postfix_str(
             f"loss {losses[-1]:.4f}, {rate:,.0f} images/s, {share:.0%} waiting for images", refresh=False
         )
-        self._pending = []
+        self._pending, self._indices = [], []
         return seconds
 
     def _validate(self) -> None:
@@ -229,7 +262,8 @@ class Loop:
             self.task.model.eval()
             figures = self.task.validate()
             self.task.model.train()
-            self._logs.write("validation", [{"step": self.progress.step, **figures}])
+            with self.writing():
+                self._logs.write("validation", [{"step": self.progress.step, **figures}])
         self.fabric.barrier()
 
     def _save(self) -> None:
@@ -239,6 +273,7 @@ class Loop:
                 "config": as_recipe(self.config),
                 "images_per_step": self.images_per_step,
                 "progress": dataclasses.asdict(self.progress),
+                "seen": self.seen.intervals(),
                 "stream": self.source.state_dict(),
             }
             self.checkpoint = write_checkpoint(
@@ -255,8 +290,9 @@ class Loop:
 
     def _open_logs(self, up_to_step: int) -> None:
         if self.fabric.is_global_zero:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._logs = Logs(self.folder, up_to_step)
+            with self.writing():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._logs = Logs(self.folder, up_to_step)
 
     def _affordable_steps(self, budget: float, validation: float) -> int:
         """How many steps fit into the `budget` [s] of the whole run, from the time of a few that are not applied.

@@ -146,18 +146,21 @@ def main(argv: list[str] | None = None) -> int:
     try:
         fabric = launch(config.run)
         config = claim_folder(config, "mae", fabric)
+        checkpoint = None if config.resume is None else read_checkpoint(config.resume)
         data = open_data(
             config.data, config.validation, config.run.batch_size, fabric.device, fabric.global_rank, fabric.world_size
         )
         task = MAETask(config, data, fabric.device)
         loop = Loop(fabric, task, data.source, config)
-        if config.resume is None:
+        if checkpoint is None:
             loop.start()
         else:
-            loop.resume(read_checkpoint(config.resume))
+            loop.resume(checkpoint)
         loop.run()
         if fabric.is_global_zero:
-            write_summary(loop, data, task.draw(loop.folder))
+            with loop.writing():
+                figures = task.draw(loop.folder)
+            write_summary(loop, data, figures)
     except KeyboardInterrupt:
         say_how_to_resume("trainers.mae", loop)
         return 130

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lightning.fabric import Fabric
 
+from trainers.checkpoint import checkpoints
 from trainers.command_line import Config, run_folder
 from trainers.config import RunConfig
 from trainers.errors import ConfigError
@@ -18,7 +19,7 @@ from trainers.loop import Loop
 def launch(config: RunConfig) -> Fabric:
     """Starts the processes that `config` asks for."""
     fabric = Fabric(
-        accelerator=config.accelerator,
+        accelerator=config.fabric_accelerator,
         devices=config.devices,
         strategy=config.strategy,
         precision=config.fabric_precision,
@@ -31,7 +32,7 @@ def claim_folder(config: Config, trainer: str, fabric: Fabric) -> Config:
     """`config` with the folder of the run in `run.out`: that of `resume`, `out`, or a new one under `runs`.
 
     Raises:
-        ConfigError: there is a run in `out` already.
+        ConfigError: there is a run with checkpoints in `out` already.
     """
     folder = config.run.out
     if config.resume is not None:
@@ -39,7 +40,7 @@ def claim_folder(config: Config, trainer: str, fabric: Fabric) -> Config:
     elif folder is None:
         numbered = (Path("runs") / f"{trainer}_{number:03d}" for number in itertools.count(1))
         folder = fabric.broadcast(next(path for path in numbered if not path.exists()))
-    elif fabric.is_global_zero and (folder / "config.yaml").exists():
+    elif fabric.is_global_zero and checkpoints(folder):  # what ended before its first checkpoint is begun anew
         raise ConfigError(f"--out {folder} holds a run; go on with it by --resume {folder}, or name another folder.")
     fabric.barrier()  # nobody makes the folder before all have looked
     return dataclasses.replace(config, run=dataclasses.replace(config.run, out=folder))

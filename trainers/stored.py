@@ -150,7 +150,7 @@ class StoredStream:
         """Goes to a saved position.
 
         Raises:
-            ValueError: the position is of other images or another seed.
+            ValueError: the position is of other images or another seed, or there is none.
         """
         for name in ("seed", "fingerprint"):
             if state.get(name) != self.state_dict()[name]:
@@ -158,4 +158,7 @@ class StoredStream:
                     f"{name} of {self.stored.path} is {self.state_dict()[name]}, that of the saved position "
                     f"{state.get(name)}: it is another set. Give the same --data and --seed, or start a new run."
                 )
-        self.next_batch = int(state["next_batch"])
+        position = state.get("next_batch")
+        if not isinstance(position, int) or position < 0:
+            raise ValueError(f"the saved position has next_batch = {position!r}; it must be a whole number from 0.")
+        self.next_batch = position

@@ -15,11 +15,15 @@ from trainers.timing import seconds_since_start
 def write_summary(loop: Loop, data: Data, figures: list[Path]) -> dict[str, Any]:
     """Writes `summary.json` into the run's folder, prints it for people, and returns it.
 
-    `untrained` are the validation figures of step 0: of the same model as it was initialised.
+    `images_distinct` counts the different `Batch.index` among the images that were trained on, and `untrained` are the
+    validation figures of step 0: of the same model as it was initialised.
+
+    Raises:
+        OutputError: the file could not be written.
     """
     progress = loop.progress
     images = progress.step * loop.images_per_step
-    distinct = images if data.distinct is None else min(images, data.distinct)
+    distinct = len(loop.seen)
     rows = [
         {name: float(value) for name, value in row.items() if name != "step"}
         for row in read_table(loop.folder / "validation.csv")
@@ -41,7 +45,8 @@ def write_summary(loop: Loop, data: Data, figures: list[Path]) -> dict[str, Any]
         "checkpoint": str(loop.checkpoint),
         "figures": [str(path) for path in figures],
     }
-    (loop.folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    with loop.writing():
+        (loop.folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     print(as_text(summary))
     return summary
 

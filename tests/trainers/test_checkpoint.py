@@ -15,6 +15,7 @@ from trainers.checkpoint import (
     load_optimizer,
     load_weights,
     read_checkpoint,
+    seal,
     write_checkpoint,
 )
 from trainers.errors import CheckpointError
@@ -56,6 +57,14 @@ def test_the_newest_are_kept_and_found(tmp_path):
     assert [path.name for path in checkpoints(tmp_path)] == ["step_000099", "step_000100"]
     assert read_checkpoint(tmp_path).about["step"] == 100
     assert read_checkpoint(tmp_path / "checkpoints" / "step_000099").about["step"] == 99
+
+
+def test_steps_are_compared_as_numbers(tmp_path):
+    for step in (999_998, 999_999, 1_000_000):
+        write(tmp_path, step, keep=2)
+    (tmp_path / "checkpoints" / "step_000001_copy").mkdir()
+    assert [path.name for path in checkpoints(tmp_path)] == ["step_999999", "step_1000000"]
+    assert read_checkpoint(tmp_path).about["step"] == 1_000_000
 
 
 def test_a_checkpoint_can_be_written_again(tmp_path):
@@ -129,9 +138,23 @@ def test_tensors_that_are_no_safetensors(tmp_path):
     randomise(path / MODEL)
     about = json.loads((path / DESCRIPTION).read_text())
     about["sha256"][MODEL] = trainers.checkpoint._digest(path / MODEL)
-    (path / DESCRIPTION).write_text(json.dumps(about))
+    (path / DESCRIPTION).write_text(seal(about))
     with pytest.raises(CheckpointError, match="is not a safetensors file"):
         read_checkpoint(path)
+
+
+@pytest.mark.parametrize("change", [{"step": 11}, {"stream": {"taken": 2}}, {"sha256": {}}, {"sha256": None}])
+def test_an_altered_description_is_refused(tmp_path, change):
+    about = {"stream": {"taken": 1, "scale": 0.1}, "trainer": "test"}
+    path = write_checkpoint(tmp_path, 10, *trained(), about, keep=1) / DESCRIPTION
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content))  # laid out in another way, but the same
+    assert read_checkpoint(tmp_path).about["stream"] == about["stream"]
+    path.write_text(json.dumps(content | change))
+    with pytest.raises(
+        CheckpointError, match=r"step_000010 is damaged: checkpoint\.json is altered.*start the run anew"
+    ):
+        read_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize(

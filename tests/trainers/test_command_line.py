@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import torch
 import yaml
 
 from lensgen.errors import LensgenError, UnknownNameError
@@ -121,6 +122,15 @@ def test_mask_ratio_bounds_are_allowed(ratio):
 )  # fmt: skip
 def test_numbers_out_of_range_name_flag_value_and_range(flag, value, complaint):
     assert re.search(rf"{flag.replace('-', '_')} is {value}.*allowed", complaint("--stream", f"--{flag}", value))
+
+
+@pytest.mark.parametrize(("gpu", "found"), [(True, ("cuda", "bf16-mixed")), (False, ("cpu", "32-true"))])
+def test_auto_takes_a_gpu_that_has_float64_or_the_cpu(monkeypatch, complaint, gpu, found):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    run = options("--stream").run
+    assert (run.fabric_accelerator, run.fabric_precision) == found
+    assert "mps" in complaint("--stream", "--accelerator", "mps")
 
 
 def test_help_is_grouped_and_explains_every_option(capsys):

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from trainers import checkpoint, mae
-from trainers.command_line import load_config
+from trainers import checkpoint, logs, loop, mae
+from trainers.command_line import exit_with_message, load_config
 from trainers.data import InputTransform
-from trainers.errors import CheckpointError, ConfigError, TrainingError
+from trainers.errors import CheckpointError, ConfigError, OutputError, TrainingError
 from trainers.logs import read_table
 from trainers.mae import MAEConfig
 from trainers.models.masked_autoencoder import load_encoder
-from trainers.stored import read_stored
+from trainers.stored import StoredStream, read_stored
 
 
 def losses(folder):
@@ -40,6 +40,13 @@ def test_a_run_leaves_everything_behind(train, stored, capsys):
 def test_repeats_of_a_stored_set_are_said(train):
     summary = json.loads((train("--batch-size=100") / "summary.json").read_text())
     assert (summary["images_seen"], summary["images_distinct"], summary["images_repeated"]) == (600, 158, 442)
+
+
+def test_images_that_come_again_are_counted(train, monkeypatch, capsys):
+    monkeypatch.setattr(StoredStream, "_rows_at", lambda self, first: self.rows[first % 16 : first % 16 + 8])
+    summary = json.loads((train() / "summary.json").read_text())
+    assert (summary["images_seen"], summary["images_distinct"], summary["images_repeated"]) == (48, 16, 32)
+    assert "48, 32 of them repeats" in capsys.readouterr().out
 
 
 def test_training_beats_the_mean_image_and_the_untrained_encoder(train):
@@ -71,6 +78,7 @@ def test_ctrl_c_saves_and_resume_gives_the_losses_of_an_uninterrupted_run(train,
     assert mae.main(["--resume", str(broken)]) == 0
     assert losses(broken) == losses(whole)
     assert read_table(broken / "validation.csv") == read_table(whole / "validation.csv")
+    assert json.loads((broken / "summary.json").read_text())["images_distinct"] == 96
 
 
 def test_resuming_an_older_checkpoint_repeats_its_future_without_doubled_rows(train):
@@ -90,6 +98,34 @@ def test_a_resumed_run_stays_the_same_run(train, tmp_path):
         train()
     with pytest.raises(ConfigError, match=r"holds no config\.yaml"):
         mae.main(["--resume", str(tmp_path / "nowhere")])
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_is_begun_anew(train, monkeypatch):
+    monkeypatch.setattr(mae.Loop, "run", lambda self: signal.raise_signal(signal.SIGINT))
+    folder = train(status=130)
+    monkeypatch.undo()
+    assert (folder / "config.yaml").exists()
+    anew = f"holds no checkpoint.*start that run anew with --config {folder}/config.yaml --out {folder}"
+    with pytest.raises(CheckpointError, match=anew):
+        mae.main(["--resume", str(folder)])
+    assert mae.main(["--config", f"{folder}/config.yaml", "--out", str(folder)]) == 0
+    assert len(losses(folder)) == 6
+    with pytest.raises(ConfigError, match="holds a run"):
+        train()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("images_per_step", None), ("stream", None), ("progress", None), ("progress", {"stride": 1}), ("seen", None)],
+)
+def test_a_checkpoint_that_lacks_what_a_resume_needs_is_refused(train, name, value):
+    folder = train("--steps=2")
+    path = folder / "checkpoints" / "step_000002" / "checkpoint.json"
+    about = json.loads(path.read_text())
+    del about[name]
+    path.write_text(checkpoint.seal(about if value is None else about | {name: value}))
+    with pytest.raises(CheckpointError, match=f"step_000002 cannot be resumed.*({name}|stride)"):
+        mae.main(["--resume", str(folder)])
 
 
 def test_a_checkpoint_of_other_data_is_refused(train, tmp_path, stored):
@@ -129,7 +165,7 @@ def test_a_loaded_encoder_gives_the_features_that_were_probed(train, stored):
 def test_load_encoder_refuses_the_checkpoints_of_other_trainers(train):
     folder = train("--steps=2")
     about = folder / "checkpoints" / "step_000002" / "checkpoint.json"
-    about.write_text(about.read_text().replace('"trainer": "mae"', '"trainer": "ssl"'))
+    about.write_text(checkpoint.seal(json.loads(about.read_text()) | {"trainer": "ssl"}))
     with pytest.raises(CheckpointError, match=r"is by trainers\.ssl"):
         load_encoder(folder)
 
@@ -147,6 +183,41 @@ def test_a_loss_that_is_not_finite_stops_the_run(train, monkeypatch):
         TrainingError, match=r"the loss of step 1 is nan \(seed 0, 8 images a step\)\. Lower --optimizer"
     ):
         train()
+
+
+def no_room(*args, **kwargs):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "saved"),
+    [(logs.Table, "append", None), (logs.SummaryWriter, "add_scalar", None), (loop, "save_config", None),
+     (mae, "draw_reconstructions", 6), (logs.SummaryWriter, "close", 6)],
+)  # fmt: skip
+def test_a_full_disk_ends_with_what_is_saved(train, tmp_path, monkeypatch, capsys, place, name, saved):
+    with monkeypatch.context() as full:
+        full.setattr(place, name, no_room)
+        with pytest.raises(SystemExit, match="2"):
+            exit_with_message(lambda: train() and 0)
+    said, folder = capsys.readouterr().err, tmp_path / "run"
+    assert "error: the run's output" in said and "No space left" in said and "Traceback" not in said
+    if saved is None:
+        assert "There is no checkpoint yet; make room or mend this, then start the run again." in said
+        train()
+    else:
+        assert f"step_{saved:06d} is whole; make room or mend this, then go on with --resume {folder}." in said
+        assert mae.main(["--resume", str(folder)]) == 0
+    assert (folder / "summary.json").is_file() and len(losses(folder)) == 6
+
+
+def test_a_summary_that_cannot_be_written_is_written_by_a_resume(train, tmp_path):
+    place = tmp_path / "run" / "summary.json"
+    place.mkdir(parents=True)
+    with pytest.raises(OutputError, match=r"summary\.json.*step_000006 is whole.*--resume"):
+        train()
+    place.rmdir()
+    assert mae.main(["--resume", str(place.parent)]) == 0
+    assert json.loads(place.read_text())["images_seen"] == 48
 
 
 def test_minutes_lower_the_steps_once_and_are_kept(train, monkeypatch):

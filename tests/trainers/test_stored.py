@@ -126,6 +126,9 @@ def test_a_resumed_stream_goes_on_and_refuses_other_data(tmp_path):
     for change in ({"seed": 1}, {"fingerprint": "other"}):
         with pytest.raises(ValueError, match=f"{next(iter(change))} of .*another set"):
             second.load_state_dict({**first.state_dict(), **change})
+    for position in (None, -1, "3", 1.5):
+        with pytest.raises(ValueError, match=r"next_batch = .*must be a whole number"):
+            second.load_state_dict({**first.state_dict(), "next_batch": position})
 
 
 def test_validation_images_are_held_out(tmp_path):
@@ -134,7 +137,7 @@ def test_validation_images_are_held_out(tmp_path):
     batches = iter(data.source)
     seen = set(torch.cat([next(batches).index for _ in range(6)]).tolist())
     held_out = set(data.fit.index.tolist()) | set(data.score.index.tolist())
-    assert len(seen) == data.distinct == 40 and len(held_out) == 20 and not seen & held_out
+    assert len(seen) == 40 and len(held_out) == 20 and not seen & held_out
     assert data.targets == ("theta_E",)
     with pytest.raises(DataError, match="has 60 images, of which validation would hold out 35"):
         open_data(DataConfig(data=path), ValidationConfig(fit=25, score=10, neighbours=3), 20, CPU)

@@ -149,7 +149,8 @@ def test_two_processes_train_and_resume(tiny, tmp_path, environment):
     flags = [*tiny, *SMALL, "--steps=10", "--devices=2", "--out", folder]
     subprocess.run(trainer(*flags), env=environment, check=True, timeout=240)
     before = losses(folder)
-    assert len(before) == 10 and json.loads((folder / "summary.json").read_text())["images_seen"] == 160
+    summary = json.loads((folder / "summary.json").read_text())
+    assert len(before) == 10 and summary["images_seen"] == summary["images_distinct"] == 160
     first = checkpoints(folder)[0]
     assert first.name == "step_000005"
     subprocess.run(trainer("--resume", first), env=environment, check=True, timeout=240)
