@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -24,14 +24,15 @@ class Profile:
     lenstronomy: its name in lenstronomy, or "" if that has none.
     parameters: in the order in which the formulas take them.
     strength: the parameters that, when 0, make the profile vanish exactly; empty slots have them at 0.
-    statics: whole numbers fixed before a kernel is compiled (the length of a series), never read from a batch.
+    statics: whole numbers fixed before a kernel is compiled (the length of a series), never read from a batch: name
+        and a value that is safe for all parameters.
     """
 
     name: str
     lenstronomy: str
     parameters: tuple[Parameter, ...]
     strength: tuple[str, ...]
-    statics: tuple[str, ...] = ()
+    statics: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def formulas(self) -> dict[str, Callable]:

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from lensgen.errors import ParameterError, require_whole
+from lensgen.errors import ParameterError, lookup, require_whole
 from lensgen.profile import LightProfile, MassProfile, Profile
 
 P = TypeVar("P", bound=Profile)
@@ -54,14 +54,15 @@ class Component(Generic[P]):
     ) -> Component[P]:
         """A component from user input: defaults filled in, scalars repeated for every system, ranges checked.
 
+        Statics left out take values that are safe for all parameters; fewer terms of a series are faster where
+        ellipticities are small (lensgen.mass.epl.series_terms).
+
         Raises UnknownNameError for a parameter or static the profile does not have, ParameterError for a value that
         is out of range, not a number or of the wrong shape.
         """
-        statics = dict(statics or {})
-        if set(statics) != set(profile.statics):
-            raise ParameterError(
-                f"{name}: {profile.name} needs the statics {list(profile.statics)}, got {list(statics)}."
-            )
+        for key in statics or {}:
+            lookup(f"static of {profile.name}", key, profile.statics)
+        statics = {**profile.statics, **(statics or {})}
         for key, value in statics.items():
             require_whole(f"{name}.{key}", value, 1, 1000)
         tensors = {k: torch.as_tensor(v) for k, v in profile.complete(parameters).items()}

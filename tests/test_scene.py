@@ -9,6 +9,7 @@ from lensgen import Component, Scene
 from lensgen.errors import ParameterError, UnknownNameError
 from lensgen.light import light_profile
 from lensgen.mass import mass_profile
+from lensgen.mass.epl import series_terms
 
 
 def lens(batch: int = 2, **changes) -> Component:
@@ -68,10 +69,14 @@ def test_unknown_and_missing_parameters() -> None:
         Component.make("lens", mass_profile("sie"), {"e1": 0.1}, 2)
 
 
-@pytest.mark.parametrize("statics", [None, {}, {"term": 24}, {"terms": 24, "more": 1}])
-def test_statics(statics) -> None:
-    with pytest.raises(ParameterError, match=r"lens: epl needs the statics \['terms'\]"):
-        Component.make("lens", mass_profile("epl"), {"theta_E": 1.0, "gamma": 2.0}, 2, statics=statics)
+def test_unknown_statics() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown static of epl 'term'. Did you mean 'terms'"):
+        Component.make("lens", mass_profile("epl"), {"theta_E": 1.0, "gamma": 2.0}, 2, statics={"term": 24})
+
+
+def test_statics_left_out_are_safe_for_the_largest_ellipticity() -> None:
+    made = Component.make("lens", mass_profile("epl"), {"theta_E": 1.0, "gamma": 2.0, "e1": 0.8}, 2)
+    assert made.statics["terms"] >= series_terms(0.8, double=True)
 
 
 @pytest.mark.parametrize("terms", [0, -3, 2.5, True, "24"])

@@ -267,8 +267,8 @@ def test_repr_says_what_it_is() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_of_4096_images_with_100_tnfw_each() -> None:
-    """Under 2 GiB above the interpreter's own. 32x32 pixels: chunks have one size in bytes whatever the image's, and
-    only the images themselves (16 MiB here, 64 MiB at 64x64) grow with it."""
+    """Under 2 GiB above the interpreter's own. 32x32 pixels, to save minutes: a chunk holds as many numbers as at 64x64,
+    and only the images themselves (16 MiB here, 64 MiB there) grow."""
     program = """
         import re, torch
         from pathlib import Path
@@ -301,7 +301,8 @@ def test_parameters_on_a_gpu_have_the_bits_of_the_cpu(preset: str) -> None:
     assert all(torch.equal(a.params[k], b.params[k].cpu()) for k in a.params)
     peak = a.maps["clean"].flatten(1).amax(1)[:, None, None, None]
     off = ((a.maps["clean"] - b.maps["clean"].cpu()).abs() / peak).flatten(1).amax(1)
-    assert float(off.median()) < 1e-5
+    # one image in fifty may have a pixel centre next to a bare point mass, where float32 says nothing
+    assert float(off.quantile(0.97)) < 1e-4 and float(off[a.label == 0].amax()) < 1e-5
 
 
 @pytest.mark.gpu

@@ -11,7 +11,7 @@ import math
 
 from lensgen import fmath as fm
 from lensgen.conventions import elliptical_radius, sheared
-from lensgen.parameters import CENTER, ELLIPTICITY, FAR, Parameter
+from lensgen.parameters import CENTER, ELLIPTICITY, FAR, MAX_ELLIPTICITY, Parameter
 from lensgen.profile import MassProfile
 
 _FLOOR = 1e-9  # arcsec
@@ -84,7 +84,7 @@ PROFILE = MassProfile(
         *CENTER,
     ),
     strength=("theta_E",),
-    statics=("terms",),
+    statics={"terms": series_terms(MAX_ELLIPTICITY, double=True)},
     deflection=deflection,
     potential=potential,
     convergence=convergence,
