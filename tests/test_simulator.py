@@ -267,8 +267,8 @@ def test_repr_says_what_it_is() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_of_4096_images_with_100_tnfw_each() -> None:
-    """Under 2 GiB above the interpreter's own. 32x32 pixels, to save minutes: a chunk holds as many numbers as at 64x64,
-    and only the images themselves (16 MiB here, 64 MiB there) grow."""
+    """Under 2 GiB above the interpreter's own. 32x32 pixels, to save minutes: a chunk holds as many numbers as at 64x64
+    and only the images themselves (16 MiB, 64 MiB there) grow."""
     program = """
         import re, torch
         from pathlib import Path

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 import torch
 import tyro
-import yaml
 
 from trainers.errors import ConfigError
 
@@ -50,17 +49,6 @@ class DataConfig:
             raise ConfigError("no images: give --stream to simulate them or --data PATH for a stored set.")
         if self.data is not None and self.set:
             raise ConfigError(f"--set {self.set[0]} changes a preset and does nothing to --data; leave it out.")
-
-    @property
-    def overrides(self) -> dict[str, Any]:
-        """`set` as a mapping, values read as YAML."""
-        pairs = {}
-        for item in self.set:
-            name, equals, value = item.partition("=")
-            if not (name and equals and value):
-                raise ConfigError(f"--set {item} is not of the form FIELD=VALUE, e.g. --set grid.size=32.")
-            pairs[name] = yaml.safe_load(value)
-        return pairs
 
 
 @dataclass(frozen=True)

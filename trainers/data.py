@@ -146,7 +146,8 @@ def open_data(
         batch_size: images a batch, of each rank.
 
     Raises:
-        ConfigError, DataError: see there; UnknownNameError: no such preset or field of a preset.
+        ConfigError, DataError: see there; UnknownNameError: no such preset or field of a preset; PresetError: a change
+            of the preset that is none.
     """
     config.require_one_source()
     if config.data is not None:
@@ -158,8 +159,8 @@ def open_data(
 def _open_stream(
     config: DataConfig, validation: ValidationConfig, batch_size: int, device: torch.device, rank: int, world_size: int
 ) -> Data:
-    held_out = lensgen.Simulator(config.preset, seed=config.seed, device=device, split="val")
-    held_out = held_out.override(config.overrides)
+    overrides = lensgen.parse_overrides(config.set)
+    held_out = lensgen.Simulator(config.preset, seed=config.seed, device=device, split="val").override(overrides)
     fit = held_out.batch(start=0, size=validation.fit)
     score = held_out.batch(start=validation.fit, size=validation.score)
     stream = lensgen.LensStream(
@@ -169,7 +170,7 @@ def _open_stream(
         device=device,
         rank=rank,
         world_size=world_size,
-        overrides=config.overrides,
+        overrides=overrides,
     )
     return Data(
         source=SimulatedAhead(stream, config.workers) if config.workers else stream,
@@ -183,7 +184,7 @@ def _open_stream(
         identity={
             "preset": held_out.preset.name,
             "fingerprint": held_out.preset.fingerprint,
-            "overrides": config.overrides,
+            "overrides": overrides,
             "seed": config.seed,
         },
     )

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import trainers.data
-from lensgen.errors import UnknownNameError
+from lensgen.errors import LensgenError, PresetError, UnknownNameError
 from trainers import mae
 from trainers.checkpoint import checkpoints
 from trainers.config import DataConfig, ValidationConfig
@@ -67,6 +67,15 @@ def test_a_stream_with_workers_goes_on_where_it_stood():
     again = open_data(config, validation, 4, CPU).source
     again.load_state_dict(source.state_dict())
     assert next(iter(again)).index.tolist() == next(batches).index.tolist() == [12, 13, 14, 15]
+    assert next(iter(source)).index[0].item() == 16  # iterated once more
+
+
+def test_changes_of_the_preset_are_read_as_everywhere_in_lensgen(tiny, tmp_path):
+    validation = ValidationConfig(fit=10, score=10, neighbours=3)
+    with pytest.raises(LensgenError, match=r"grid\.size.*32\.0"):  # a number, which plain YAML takes for text
+        open_data(DataConfig(stream=True, set=("grid.size=3.2e1",)), validation, 4, CPU)
+    with pytest.raises(PresetError, match="write field=value"):
+        mae.main([*tiny, "--stream", "--steps=1", f"--out={tmp_path / 'run'}", "--set=grid.size"])
 
 
 @pytest.mark.parametrize(
