@@ -18,18 +18,17 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
-from lightly.utils.scheduler import cosine_warmup_schedule
 from lightning.fabric import Fabric
-from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from trainers.checkpoint import DESCRIPTION, Checkpoint, load_optimizer, load_weights, write_checkpoint
 from trainers.command_line import as_recipe, save_config
-from trainers.config import OptimizerConfig, TrainerConfig
+from trainers.config import TrainerConfig
 from trainers.data import Batch, Source, key_of
 from trainers.errors import CheckpointError, OutputError, TrainingError
 from trainers.logs import Logs
+from trainers.optimizer import build_optimizer, set_learning_rate
 from trainers.seen import IndexSet
 from trainers.timing import Interrupt, SimulationClock, seconds_since_start
 
@@ -199,7 +198,7 @@ class Loop:
     def _train_step(self, batches: Any) -> None:
         with self._clock:
             batch = next(batches)
-        rate = self._set_learning_rate()
+        rate = set_learning_rate(self._optimizer, self.config.optimizer, self.progress.step, self.config.run.steps)
         number = self.progress.step * self.fabric.world_size + self.fabric.global_rank
         loss = self.task.loss(self._forward, batch, key_of(self.config.data.seed, "train", number))
         self.fabric.backward(loss)
@@ -213,20 +212,6 @@ class Loop:
         # loss and index stay on the device: reading them at every step would make the GPU wait
         self._indices.append(batch.index)
         self._pending.append({"step": self.progress.step, "loss": loss.detach(), "learning_rate": rate})
-
-    def _set_learning_rate(self) -> float:
-        config, steps = self.config.optimizer, self.config.run.steps
-        rate = config.lr * cosine_warmup_schedule(
-            step=self.progress.step,
-            max_steps=steps,
-            start_value=1.0,
-            end_value=config.final_lr,
-            warmup_steps=round(config.warmup * steps),
-            warmup_start_value=0.0,
-        )
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        return rate
 
     def _report(self, bar: Any, lap: float) -> float:
         """Writes the rows since the last report; returns the seconds that these steps took."""
@@ -311,10 +296,3 @@ class Loop:
         self.source.load_state_dict(position)
         left = 0.9 * (budget - seconds_since_start()) - 2 * validation
         return max(1, int(left / (statistics.median(seconds[8:]) + validation / self.config.run.validate_every)))
-
-
-def build_optimizer(model: nn.Module, config: OptimizerConfig, fused: bool) -> torch.optim.AdamW:
-    """AdamW without weight decay on biases, norms and tokens."""
-    tokens = [name for name, _ in model.named_parameters() if name.endswith(("_token", "pos_embed"))]
-    groups = param_groups_weight_decay(model, config.weight_decay, no_weight_decay_list=tokens)
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=fused)

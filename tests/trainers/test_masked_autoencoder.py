@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from lensgen.errors import UnknownNameError
 from trainers.config import OptimizerConfig
 from trainers.errors import ConfigError
-from trainers.loop import build_optimizer
 from trainers.models.masked_autoencoder import DecoderConfig, MaskedAutoencoder, masked_mse
 from trainers.models.vit import ViTConfig, build_vit
+from trainers.optimizer import build_optimizer
 
 CPU = torch.device("cpu")
 
