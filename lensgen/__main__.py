@@ -23,8 +23,8 @@ class Choice:
     seed: int = 0
     split: str = "train"
     """train, val or test."""
-    set: list[str] = field(default_factory=list)
-    """Changes to the preset, e.g. --set grid.size=96 substructure.cdm.count=50."""
+    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Change a field of the preset, e.g. --set grid.size=96; may be repeated."""
     device: str = "auto"
     engine: str = "auto"
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Batch:
     """B simulated observations.
 
@@ -38,6 +38,15 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def __repr__(self) -> str:
+        classes = ", ".join(f"{int((self.label == k).sum())} {name}" for k, name in enumerate(self.class_names))
+        size = "x".join(map(str, self.image.shape))
+        return f"Batch({size}: {classes}; maps: {list(self.maps)}; params: {list(self.params)})"
+
+    def pin_memory(self) -> Batch:
+        """The batch in page-locked memory, from which a GPU copies faster; DataLoader(pin_memory=True) calls it."""
+        return self.map(lambda t: t.pin_memory())
 
     def map(self, change) -> Batch:
         """The batch with `change` applied to each of its tensors."""

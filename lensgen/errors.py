@@ -58,5 +58,9 @@ def require_number(name: str, value: Any, low: float, high: float, unit: str = "
 
 def require_whole(name: str, value: Any, low: float, high: float) -> None:
     """Raise ParameterError unless `value` is a whole number within [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ParameterError(f"{name} = {value!r} is outside [{low}, {high}]: it must be a whole number within.")
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ParameterError(
+            f"{name} = {value!r} is no whole number (an int): give one within [{low:.15g}, {high:.15g}]."
+        )
+    if not low <= value <= high:
+        raise ParameterError(f"{name} = {value!r} is outside [{low}, {high}].")

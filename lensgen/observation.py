@@ -70,3 +70,16 @@ class Noise:
     exposure: Tensor
     random: RandomSource
     index: Tensor
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.recipe, NoiseRecipe):
+            raise ParameterError(f"recipe = {self.recipe!r}: take one by name from lensgen.noise_recipe.")
+        if not isinstance(self.exposure, Tensor) or not isinstance(self.index, Tensor):
+            raise ParameterError("exposure and index of a Noise must be tensors of shape [B].")
+        if self.index.dtype != torch.int64 or self.index.shape != self.exposure.shape or self.index.dim() != 1:
+            raise ParameterError(
+                f"index {self.index.dtype} {list(self.index.shape)} and exposure {list(self.exposure.shape)} of a "
+                "Noise must both be [B], index in int64."
+            )
+        if not bool(((self.exposure > 0.0) & torch.isfinite(self.exposure)).all()):
+            raise ParameterError("every exposure of a Noise must be above 0 s and finite.")

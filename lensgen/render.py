@@ -37,6 +37,10 @@ def render(scene: Scene, observation: Observation, noise: Noise | None = None, e
         UnknownNameError: no such engine.
         ParameterError: an image holds a value that is not finite.
     """
+    if noise is not None and len(noise.index) != len(scene):
+        raise ParameterError(
+            f"the noise is for {len(noise.index)} images, the scene holds {len(scene)}: give one each."
+        )
     image = ENGINES[pick_engine(engine)](scene, observation, noise)
     bad = ~torch.isfinite(image.detach()).flatten(1).all(1)
     if bool(bad.any()):

@@ -54,8 +54,9 @@ class Component(Generic[P]):
     ) -> Component[P]:
         """A component from user input: defaults filled in, scalars repeated for every system, ranges checked.
 
-        Statics left out take values that are safe for all parameters; fewer terms of a series are faster where
-        ellipticities are small (lensgen.mass.epl.series_terms).
+        Numbers take the dtype of the tensors beside them, float64 where there are none; `scene.to(dtype=torch.float32)`
+        renders faster. Statics left out take values that are safe for all parameters; fewer terms of a series are
+        faster where ellipticities are small (lensgen.mass.epl.series_terms).
 
         Raises UnknownNameError for a parameter or static the profile does not have, ParameterError for a value that
         is out of range, not a number or of the wrong shape.
@@ -65,7 +66,10 @@ class Component(Generic[P]):
         statics = {**profile.statics, **(statics or {})}
         for key, value in statics.items():
             require_whole(f"{name}.{key}", value, 1, 1000)
-        tensors = {k: torch.as_tensor(v) for k, v in profile.complete(parameters).items()}
+        given = profile.complete(parameters)
+        dtypes = [v.dtype for v in given.values() if isinstance(v, Tensor) and v.is_floating_point()]
+        dtype = functools.reduce(torch.promote_types, dtypes) if dtypes else torch.float64
+        tensors = {k: v.to(dtype) if isinstance(v, Tensor) else torch.tensor(v, dtype=dtype) for k, v in given.items()}
         slots = {t.shape[1:] for t in tensors.values() if t.dim() == 2}
         if (
             len(slots) > 1
@@ -83,8 +87,6 @@ class Component(Generic[P]):
                 raise ParameterError(
                     f"{name}.{key} has shape {list(tensor.shape)}: allowed are a number or {list(shape)}."
                 )
-            if not tensor.is_floating_point():
-                tensor = tensor.to(torch.get_default_dtype())
             tensors[key] = tensor.expand(shape)
         profile.check(tensors)
         return cls(name, profile, tensors, count, statics)
@@ -113,6 +115,16 @@ class Scene:
     deflection_scale: Tensor | None = None
 
     def __post_init__(self) -> None:
+        for role, kind in (("mass", MassProfile), ("source", LightProfile), ("lens_light", LightProfile)):
+            group = getattr(self, role)
+            if not isinstance(group, list | tuple) or not all(isinstance(c, Component) for c in group):
+                raise ParameterError(f"{role} of a scene must be a tuple of components, made by Component.make.")
+            object.__setattr__(self, role, tuple(group))
+            for component in group:
+                if not isinstance(component.profile, kind):
+                    raise ParameterError(
+                        f"{role}: {component.name} is a {component.profile.name}, which is no {kind.__name__}."
+                    )
         names = [c.name for c in self.components]
         if len(set(names)) != len(names):
             raise ParameterError(f"components of a scene need names of their own, not {names}.")

@@ -24,7 +24,7 @@ class LensStream(IterableDataset[Batch]):
     the main process does not move with them, so `skip` what was received before the next loader.
 
     Args:
-        preset, seed, device, engine, split: as for Simulator.
+        preset, seed, device, engine, split, outputs: as for Simulator.
         batch_size: images a batch, on each rank.
         rank, world_size: this process's place among all.
         batches: how many this rank yields in all; None for no end.
@@ -43,13 +43,14 @@ class LensStream(IterableDataset[Batch]):
         world_size: int = 1,
         batches: int | None = None,
         overrides: Mapping[str, Any] | None = None,
+        outputs: tuple[str, ...] = ("image",),
     ) -> None:
         require_whole("batch_size", batch_size, 1, 2**31)
         require_whole("world_size", world_size, 1, 2**20)
         require_whole("rank", rank, 0, world_size - 1)
         if batches is not None:
             require_whole("batches", batches, 0, 2**62)
-        self.simulator = Simulator(preset, seed, device, engine, split)
+        self.simulator = Simulator(preset, seed, device, engine, split, outputs)
         if overrides:
             self.simulator = self.simulator.override(overrides)
         self.batch_size = batch_size

@@ -111,14 +111,6 @@ def test_values_that_are_not_finite_never_leave(value, name, parameter) -> None:
         render(with_value(scene, name, parameter, bad), SEEN)
 
 
-def test_non_finite_is_seen_through_noise_too() -> None:
-    noise = Noise(
-        noise_recipe("ccd"), Detector(1, 1.0, 0.1), torch.full((1,), float("nan")), RandomSource(0), torch.arange(1)
-    )
-    with pytest.raises(ParameterError, match=r"image 0 of the batch is not finite"):
-        render(hand_made(), SEEN, noise)
-
-
 def test_light_is_finite_where_a_ray_meets_every_centre() -> None:
     """Odd size: the middle pixel lies on the lens, on the source and on a mass without a core."""
     for profile in ("sis", "sie", "point"):
@@ -210,3 +202,20 @@ def test_unknown_engine() -> None:
 def test_wrong_observations(changes, message) -> None:
     with pytest.raises(ParameterError, match=message):
         replace(SEEN, **changes)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"recipe": "ccd"}, r"recipe = 'ccd': take one by name"),
+        ({"exposure": 1000.0}, r"must be tensors of shape \[B\]"),
+        ({"exposure": torch.tensor([-5.0])}, r"every exposure of a Noise must be above 0 s"),
+        ({"exposure": torch.tensor([float("nan")])}, r"every exposure of a Noise must be above 0 s"),
+        ({"index": torch.tensor([1.0])}, r"index in int64"),
+        ({"exposure": torch.ones(3), "index": torch.arange(3)}, r"the noise is for 3 images, the scene holds 1"),
+    ],
+)
+def test_wrong_noise(changes, message) -> None:
+    options = {"exposure": torch.ones(1), "index": torch.arange(1), "recipe": noise_recipe("ccd")} | changes
+    with pytest.raises(ParameterError, match=message):
+        render(hand_made(), SEEN, Noise(detector=Detector(1, 1.0, 0.1), random=RandomSource(0), **options))

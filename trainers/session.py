@@ -7,6 +7,7 @@ import itertools
 import sys
 from pathlib import Path
 
+import torch
 from lightning.fabric import Fabric
 
 from trainers.checkpoint import checkpoints
@@ -18,6 +19,8 @@ from trainers.loop import Loop
 
 def launch(config: RunConfig) -> Fabric:
     """Starts the processes that `config` asks for."""
+    if config.accelerator == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--accelerator cuda, but torch sees no CUDA device: leave it out or take cpu.")
     fabric = Fabric(
         accelerator=config.fabric_accelerator,
         devices=config.devices,
