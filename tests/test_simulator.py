@@ -290,26 +290,3 @@ def test_memory_of_4096_images_with_100_tnfw_each() -> None:
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True)
     assert 0.0 < float(done.stdout) < 2.0, done.stdout
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("preset", PRESETS)
-def test_parameters_on_a_gpu_have_the_bits_of_the_cpu(preset: str) -> None:
-    simulators = [Simulator(preset, seed=3, device=d, outputs=("image", "clean")) for d in ("cpu", "cuda")]
-    a, b = (s.override({"grid.size": 32}).batch(0, 50) for s in simulators)
-    assert all(torch.equal(a.params[k], b.params[k].cpu()) for k in a.params)
-    peak = a.maps["clean"].flatten(1).amax(1)[:, None, None, None]
-    off = ((a.maps["clean"] - b.maps["clean"].cpu()).abs() / peak).flatten(1).amax(1)
-    # one image in fifty may have a pixel centre next to a bare point mass, where float32 says nothing
-    assert float(off.quantile(0.97)) < 1e-4 and float(off[a.label == 0].amax()) < 1e-5
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_same_bits_however_batched_on_a_gpu() -> None:
-    simulator = Simulator("model_a", seed=3, device="cuda")
-    whole = simulator.batch(0, 40)
-    order = torch.tensor([39, 0, 7, 7, 3, 1])
-    assert same(simulator.batch(indices=order), picked(whole, order.cuda()))
-    assert same(simulator[4], picked(whole, torch.tensor([4]).cuda()))
