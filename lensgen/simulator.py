@@ -51,8 +51,8 @@ class Simulator:
         device: "auto", "cpu", "cuda", "cuda:N".
         engine: "auto" or the name of a renderer.
         split: "train", "val" or "test": three disjoint worlds of the same seed.
-        outputs: what to put into `Batch.maps` beside `Batch.image`, which is always made: "clean" (noise-free),
-            "smooth" (noise-free, without substructure), "detectability" (chi-square of the substructure).
+        outputs: what to put into `Batch.maps`: "clean" (noise-free), "smooth" (noise-free, without substructure),
+            "detectability" (chi-square of the substructure). "image" is made whether it is named or not.
         dtype: torch.float32 or torch.float64, of images and maps.
 
     Raises:

@@ -100,12 +100,19 @@ def hand_made(batch: int = 1, **lens) -> Scene:
 SEEN = Observation(20, 20, 0.15, 1, GaussianPSF(0.2))
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("name, parameter", [("lens", "theta_E"), ("source", "amp"), ("source", "center_x")])
-def test_values_that_are_not_finite_never_leave(value, name, parameter) -> None:
+NAN, INF = float("nan"), float("inf")
+
+
+# a source at infinity is missing: it is dark, which is what it should be
+@pytest.mark.parametrize(
+    "name, parameter, value",
+    [
+        ("lens", "theta_E", NAN), ("lens", "theta_E", INF), ("source", "amp", NAN), ("source", "amp", INF),
+        ("source", "center_x", NAN),
+    ],
+)  # fmt: skip
+def test_values_that_are_not_finite_never_leave(name, parameter, value) -> None:
     scene = hand_made(3)
-    if value == float("inf") and parameter == "center_x":
-        pytest.skip("a source at infinity is dark, which is what it should be")
     bad = torch.tensor([1.0, value, 1.0])
     with pytest.raises(ParameterError, match=r"image 1 of the batch is not finite"):
         render(with_value(scene, name, parameter, bad), SEEN)
