@@ -27,17 +27,23 @@ def scaled_density(Rs, alpha_Rs):
     return _RHO * alpha_Rs / Rs
 
 
+def _odd_series(u, first):
+    """The sum of u^k / (2k + first), k = 0, 1, ...; u is held within the switch."""
+    near = fm.minimum(fm.maximum(u, -_SWITCH), _SWITCH)
+    series = 0.0 * near
+    odd = 2.0 * _F_TERMS + first
+    for _ in range(_F_TERMS):
+        odd = odd - 2.0
+        series = series * near + 1.0 / odd
+    return series
+
+
 def F(x):
     """artanh(sqrt(1 - x^2)) / sqrt(1 - x^2), continued through x = 1."""
     u = 1.0 - x * x
     inner = fm.sqrt(fm.maximum(u, _SWITCH))
     outer = fm.sqrt(fm.maximum(-u, _SWITCH))
-    near = fm.minimum(fm.maximum(u, -_SWITCH), _SWITCH)
-    series = 0.0 * near
-    k = 2.0 * _F_TERMS + 1.0
-    for _ in range(_F_TERMS):
-        k = k - 2.0
-        series = series * near + 1.0 / k
+    series = _odd_series(u, 1.0)
     inside = fm.log((1.0 + inner) / fm.minimum(x, 1.0)) / inner
     return fm.where(u > _SWITCH, inside, fm.where(u < -_SWITCH, fm.atan(outer) / outer, series))
 
@@ -45,12 +51,7 @@ def F(x):
 def F_slope(x):
     """(F - 1) / (1 - x^2), continued through x = 1."""
     u = 1.0 - x * x
-    near = fm.minimum(fm.maximum(u, -_SWITCH), _SWITCH)
-    series = 0.0 * near
-    k = 2.0 * _F_TERMS + 3.0
-    for _ in range(_F_TERMS):
-        k = k - 2.0
-        series = series * near + 1.0 / k
+    series = _odd_series(u, 3.0)
     away = fm.where(fm.absolute(u) > _SWITCH, u, 1.0 + 0.0 * u)
     return fm.where(fm.absolute(u) > _SWITCH, (F(x) - 1.0) / away, series)
 
