@@ -16,6 +16,7 @@ from contextvars import ContextVar
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from lensgen import exact
 
@@ -49,6 +50,13 @@ atan = _primitive(torch.atan, exact.atan)
 atan2 = _primitive(torch.atan2, exact.atan2)
 absolute = torch.abs
 where = torch.where
+
+
+def rarely(condition: Tensor, usual: Tensor, rare: Callable[[], Tensor]) -> Tensor:
+    """`rare()` where the condition holds, else `usual`; `rare()` is not worked out where it holds nowhere."""
+    if has_torch_function((condition, usual)):
+        return handle_torch_function(rarely, (condition, usual), condition, usual, rare)
+    return torch.where(condition, rare(), usual) if bool(condition.any()) else usual
 
 
 def asinh(x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from typing import ClassVar, TypeAlias
 import torch
 from torch import Tensor
 
+from lensgen import fmath
 from lensgen.errors import lookup, require_number, require_whole
 
 Uniform: TypeAlias = Callable[[str], Tensor]
@@ -41,6 +42,16 @@ class Detector:
         require_number("read_noise", self.read_noise, 0.0, 1e6, "e- per pixel")
         require_number("sky", self.sky, 0.0, 1e9, "e-/s per pixel")
 
+    @property
+    def read_variance(self) -> float:
+        """Of all exposures together, e-^2 per pixel."""
+        return self.exposures * self.read_noise**2
+
+    @property
+    def total_read_noise(self) -> float:
+        """Standard deviation of all exposures together, e- per pixel."""
+        return math.sqrt(self.exposures) * self.read_noise
+
 
 def standard_normal(u: Tensor) -> Tensor:
     """Uniforms of lensgen.rng -> standard normal deviates, any shape."""
@@ -62,18 +73,19 @@ def poisson_quantile(mean: Tensor, u: Tensor) -> Tensor:
         - (w / 36.0 + w2 * w / 72.0) / s
         + (w2 * (7.0 / 810.0 + w2 / 270.0) - 8.0 / 405.0) / large
     )
-    count = torch.floor(large + s * w + bend)
-    few = mean < _FEW
-    if not bool(few.any()):
-        return count
+    return fmath.rarely(mean < _FEW, torch.floor(large + s * w + bend), lambda: _searched(mean, u))
+
+
+def _searched(mean: Tensor, u: Tensor) -> Tensor:
+    """The quantile for means below 24, by adding up probabilities."""
     small = mean.clamp(0.0, _FEW)
     probability = torch.exp(-small)
-    below, searched = probability, torch.zeros_like(mean)
+    below, count = probability, torch.zeros_like(mean)
     for k in range(1, _MOST_OF_FEW + 1):
-        searched = searched + (u > below).to(mean.dtype)
+        count = count + torch.where(u > below, 1.0, 0.0)
         probability = probability * small * (1.0 / k)
         below = below + probability
-    return torch.where(few, searched, count)
+    return count
 
 
 class NoiseRecipe:
@@ -113,12 +125,11 @@ class CCD(NoiseRecipe):
 
     def apply(self, clean: Tensor, exposure: Tensor, detector: Detector, uniform: Uniform) -> Tensor:
         electrons = poisson_quantile((clean + detector.sky).clamp(min=0.0) * exposure, uniform("shot"))
-        read = math.sqrt(detector.exposures) * detector.read_noise * standard_normal(uniform("read"))
+        read = detector.total_read_noise * standard_normal(uniform("read"))
         return (electrons + read) / exposure - detector.sky
 
     def variance(self, clean: Tensor, exposure: Tensor, detector: Detector) -> Tensor:
-        read = detector.exposures * detector.read_noise**2
-        return (clean + detector.sky).clamp(min=0.0) / exposure + read / exposure**2
+        return (clean + detector.sky).clamp(min=0.0) / exposure + detector.read_variance / exposure**2
 
 
 class LenstronomyGaussian(NoiseRecipe):
@@ -136,7 +147,7 @@ class LenstronomyGaussian(NoiseRecipe):
 
     @staticmethod
     def _background(exposure: Tensor, detector: Detector) -> Tensor:
-        return (detector.exposures * detector.read_noise**2 + detector.sky * exposure) / exposure**2
+        return (detector.read_variance + detector.sky * exposure) / (exposure * exposure)
 
     def variance(self, clean: Tensor, exposure: Tensor, detector: Detector) -> Tensor:
         return self._background(exposure, detector) + clean.clamp(min=0.0) / exposure

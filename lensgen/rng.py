@@ -58,13 +58,17 @@ class RandomSource:
             raise unknown_name("split", self.split, SPLITS)
         require_whole("seed", self.seed, 0, MAX_SEED)
 
+    @property
+    def key(self) -> tuple[int, int]:
+        """Two 32-bit words of seed and split."""
+        return self.seed & _MASK, (SPLITS.index(self.split) << 30) | (self.seed >> 32)
+
     def words(self, index: Tensor, name: str, count: int) -> Tensor:
         """`count` random 32-bit words for each index: int64 `[B]` -> int64 `[B, count]`, on index's device."""
         block = torch.arange((count + 3) // 4, device=index.device)
         index = index[:, None]
         counter = (block, torch.full_like(block, name_hash(name)), index & _MASK, index >> 32)
-        key = (self.seed & _MASK, (SPLITS.index(self.split) << 30) | (self.seed >> 32))
-        return torch.stack(philox4x32(counter, key), dim=-1).flatten(1)[:, :count]
+        return torch.stack(philox4x32(counter, self.key), dim=-1).flatten(1)[:, :count]
 
     def uniforms(self, index: Tensor, name: str, count: int) -> Tensor:
         """Uniforms in (0, 1), float64 `[B, count]`: odd multiples of 2**-24, exact in float32 too."""

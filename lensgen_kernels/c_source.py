@@ -1,0 +1,265 @@
+"""A graph as a function in the common part of CUDA C and C++: one typed line an operation.
+
+The text needs `PRELUDE` before it, and then compiles with NVRTC (device functions) and with any C++ compiler (static
+ones), so that what will run on a GPU can be tested where there is none. Everything is a real of one type, "float" or
+"double", a whole number of the same width, or a condition; literals carry their type, so nothing is promoted and
+nothing is divided as whole numbers.
+
+Names cannot collide: inputs begin with `in_`, values with `v`, helpers and functions with `lg_`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lensgen_kernels.errors import TranslationError
+from lensgen_kernels.graph import BOOL, INT, REAL, UNIFORM, Function, Node
+from lensgen_kernels.translate import needed
+
+PRELUDE = """\
+#ifdef __CUDACC__
+#define LG_FUNCTION static __device__ __forceinline__
+LG_FUNCTION int lg_bits(float x) { return __float_as_int(x); }
+LG_FUNCTION long long lg_bits(double x) { return __double_as_longlong(x); }
+LG_FUNCTION float lg_from_bits(int k) { return __int_as_float(k); }
+LG_FUNCTION double lg_from_bits(long long k) { return __longlong_as_double(k); }
+LG_FUNCTION float lg_erfinv(float x) { return erfinvf(x); }
+LG_FUNCTION double lg_erfinv(double x) { return erfinv(x); }
+#else
+#include <math.h>
+#include <string.h>
+#define LG_FUNCTION static inline
+LG_FUNCTION int lg_bits(float x) { int k; memcpy(&k, &x, sizeof k); return k; }
+LG_FUNCTION long long lg_bits(double x) { long long k; memcpy(&k, &x, sizeof k); return k; }
+LG_FUNCTION float lg_from_bits(int k) { float x; memcpy(&x, &k, sizeof x); return x; }
+LG_FUNCTION double lg_from_bits(long long k) { double x; memcpy(&x, &k, sizeof x); return x; }
+/* Winitzki's approximation, then Newton's iteration on the smaller tail, which does not cancel */
+LG_FUNCTION double lg_erfinv(double x) {
+    const double tail = 1.0 - fabs(x), l = log1p(-x * x), b = 4.330746750799873 + 0.5 * l;
+    double y = sqrt(sqrt(b * b - l / 0.147) - b);
+    for (int k = 0; k < 4; k++) {
+        const double excess = fabs(x) < 0.5 ? fabs(x) - erf(y) : erfc(y) - tail;
+        y += 0.8862269254527580 * exp(y * y) * excess;
+    }
+    return x < 0.0 ? -y : y;
+}
+LG_FUNCTION float lg_erfinv(float x) { return (float)lg_erfinv((double)x); }
+#endif
+LG_FUNCTION int lg_shl(int k, int by) { return (int)((unsigned int)k << by); }
+LG_FUNCTION long long lg_shl(long long k, int by) { return (long long)((unsigned long long)k << by); }
+"""
+
+_WHOLE = {"float": "int", "double": "long long"}
+_INFIX = {
+    "add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!=",
+}  # fmt: skip
+_LOGICAL = {"and": ("&&", "&"), "or": ("||", "|")}  # of conditions, of bits
+_LIBM = {
+    "sqrt": "sqrt", "exp": "exp", "log": "log", "log1p": "log1p", "sin": "sin", "cos": "cos", "atan": "atan",
+    "atan2": "atan2", "floor": "floor", "abs": "fabs", "max": "fmax", "min": "fmin",
+}  # fmt: skip
+_HELPERS = {"erfinv": "lg_erfinv", "bits": "lg_bits", "from_bits": "lg_from_bits"}
+
+
+class CPrinter:
+    """Prints the nodes of one graph.
+
+    Args:
+        real: "float" or "double".
+    """
+
+    def __init__(self, real: str) -> None:
+        self.real, self.whole = real, _WHOLE[real]
+        self._suffix = "f" if real == "float" else ""
+
+    def type(self, node: Node) -> str:
+        return {REAL: self.real, INT: self.whole, BOOL: "bool"}[node.kind]
+
+    def name(self, node: Node) -> str:
+        if node.op == "const":
+            return self.literal(node)
+        if node.op == "input":
+            return input_name(node)
+        return f"v{node.number}"
+
+    def literal(self, node: Node) -> str:
+        """A constant, in parentheses where it has a sign.
+
+        Raises:
+            TranslationError: the type has no such number.
+        """
+        value = node.args[0]
+        if node.kind == BOOL:
+            return "true" if value else "false"
+        if node.kind == INT:
+            width = 32 if self.whole == "int" else 64
+            if not -(2 ** (width - 1)) < value < 2 ** (width - 1):
+                raise _no(f"{value} as a whole number of {width} bits")
+            text = f"{int(value)}{'' if width == 32 else 'LL'}"
+        else:
+            with np.errstate(over="ignore"):
+                rounded = np.float32(value) if self.real == "float" else np.float64(value)
+            if not math.isfinite(rounded):
+                raise _no(f"the number {value} as a {self.real}")
+            text = f"{rounded!s}{self._suffix}"
+        return f"({text})" if text.startswith("-") else text
+
+    def line(self, node: Node) -> str:
+        """`const float v7 = v3 + v5;`"""
+        return f"const {self.type(node)} {self.name(node)} = {self.expression(node)};"
+
+    def expression(self, node: Node) -> str:
+        """The right-hand side.
+
+        Raises:
+            TranslationError: what whole kernels have and formulas do not (tables, sums over slots, random numbers).
+        """
+        op, args = node.op, [self.name(a) if isinstance(a, Node) else a for a in node.args]
+        if op in _INFIX:
+            if node.kind == INT and op not in ("add", "sub"):
+                raise _no(f"'{op}' of whole numbers")
+            return f"{args[0]} {_INFIX[op]} {args[1]}"
+        if op in _LOGICAL:
+            return f"{args[0]} {_LOGICAL[op][node.kind == INT]} {args[1]}"
+        if op == "neg":
+            return f"-{args[0]}"
+        if op == "not":
+            return f"!{args[0]}"
+        if op == "where":
+            return f"{args[0]} ? {args[1]} : {args[2]}"
+        if op == "shl":
+            return f"lg_shl({args[0]}, {node.args[1].args[0]})"
+        if op == "shr":
+            return f"{args[0]} >> {node.args[1].args[0]}"
+        if op == "to_real":
+            return f"({self.real}){args[0]}"
+        if op == "to_int":
+            return f"({self.whole}){args[0]}"
+        if op in _LIBM:
+            return f"{_LIBM[op]}{self._suffix}({', '.join(args)})"
+        if op in _HELPERS:
+            return f"{_HELPERS[op]}({', '.join(args)})"
+        if op == "call":
+            function = _function(node)
+            member = f".v{args[1]}" if len(function.outputs) > 1 else ""
+            return f"lg_{function.name}({', '.join(args[2:])}){member}"
+        raise _no(f"'{op}'")
+
+    def lines(self, nodes: Sequence[Node]) -> list[str]:
+        """Those of the nodes that need one."""
+        return [self.line(node) for node in nodes if node.op not in ("const", "input")]
+
+
+def input_name(node: Node) -> str:
+    """The name that a printed function gives to an input.
+
+    Raises:
+        TranslationError: that is no name in C.
+    """
+    name = f"in_{node.args[0]}"
+    if not (name.isascii() and name.isidentifier()):
+        raise _no(f"the name {node.args[0]!r}")
+    return name
+
+
+def _no(what: str) -> TranslationError:
+    return TranslationError(f"{what} cannot be written in C. Fix: leave it to engine 'cpu' or 'torch'.")
+
+
+def _function(call: Node) -> Function:
+    return next(f for f in call.graph.functions.values() if f.name == call.args[0])
+
+
+def _called(outputs: Sequence[Node], found: dict[str, Function]) -> dict[str, Function]:
+    """The functions that the outputs call, each after those that it calls itself."""
+    for node in needed(outputs):
+        if node.op == "call" and node.args[0] not in found:
+            function = _function(node)
+            _called(function.outputs, found)
+            found[function.name] = function
+    return found
+
+
+def functions_source(outputs: Sequence[Node], real: str) -> str:
+    """What the outputs call, to be printed once before all that call it."""
+    return "".join(formula_source(f.name, f.inputs, f.outputs, real) for f in _called(outputs, {}).values())
+
+
+def formula_source(name: str, inputs: Sequence[Node], outputs: Sequence[Node], real: str) -> str:
+    """The function `lg_<name>` of the inputs: it returns the output, or a struct with members v0, v1, ...
+
+    `functions_source` must stand before it.
+
+    Raises:
+        TranslationError: naming what has no place in a formula.
+    """
+    printer = CPrinter(real)
+    parameters = [f"{printer.type(node)} {input_name(node)}" for node in inputs]
+    return _printed(name, parameters, printer.lines(needed(outputs)), outputs, [printer.name(o) for o in outputs], printer)
+
+
+def _printed(
+    name: str, parameters: list[str], lines: list[str], outputs: Sequence[Node], values: list[str], printer: CPrinter
+) -> str:
+    text = []
+    result, value = printer.type(outputs[0]), values[0]
+    if len(outputs) > 1:
+        result, value = f"lg_{name}_values", f"{{{', '.join(values)}}}"
+        members = " ".join(f"{printer.type(output)} v{k};" for k, output in enumerate(outputs))
+        text.append(f"struct {result} {{ {members} }};")
+    text.append(f"LG_FUNCTION {result} lg_{name}({', '.join(parameters)}) {{")
+    text += [f"    {line}" for line in [*lines, f"return {value};"]]
+    return "\n".join([*text, "}", ""])
+
+
+@dataclass(frozen=True)
+class SplitFormula:
+    """A formula in two functions.
+
+    Args:
+        text: both of them.
+        once: how many numbers the first writes and the second reads: one array a system.
+    """
+
+    text: str
+    once: int
+
+
+def split_formula_source(name: str, inputs: Sequence[Node], outputs: Sequence[Node], real: str) -> SplitFormula:
+    """What changes once a system apart from what changes with every position.
+
+    `lg_<name>_once(uniform inputs..., real* once)` writes every value that the other one needs, and
+    `lg_<name>(varying inputs..., const real* once)` returns what `formula_source` does.
+    """
+    printer = CPrinter(real)
+    nodes = needed(outputs)
+    varying = [n for n in nodes if n.rate > UNIFORM]
+    users = [a for n in varying for a in n.operands] + list(outputs)
+    kept = [n for n in dict.fromkeys(users) if n.rate <= UNIFORM and n.op != "const"]
+    first = [f"{printer.type(n)} {input_name(n)}" for n in inputs if n.rate <= UNIFORM]
+    second = [f"{printer.type(n)} {input_name(n)}" for n in inputs if n.rate > UNIFORM]
+    text = [f"LG_FUNCTION void lg_{name}_once({', '.join([*first, f'{real}* once'])}) {{"]
+    text += [f"    {line}" for line in printer.lines([n for n in nodes if n.rate <= UNIFORM])]
+    text += [f"    once[{k}] = {_packed(node, printer)};" for k, node in enumerate(kept)]
+    loads = [f"const {printer.type(n)} {printer.name(n)} = {_unpacked(n, k)};" for k, n in enumerate(kept)]
+    lines = loads + printer.lines(varying)
+    values = [printer.name(o) for o in outputs]
+    body = _printed(name, [*second, f"const {real}* once"], lines, outputs, values, printer)
+    return SplitFormula("\n".join([*text, "}", body]), len(kept))
+
+
+def _packed(node: Node, printer: CPrinter) -> str:
+    value = printer.name(node)
+    if node.kind == BOOL:
+        return f"({printer.real}){value}"
+    return f"lg_from_bits({value})" if node.kind == INT else value
+
+
+def _unpacked(node: Node, k: int) -> str:
+    if node.kind == BOOL:
+        return f"once[{k}] != 0"
+    return f"lg_bits(once[{k}])" if node.kind == INT else f"once[{k}]"

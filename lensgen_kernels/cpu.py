@@ -1,0 +1,84 @@
+"""Runs kernels on the CPU: NumPy arrays in, threads over images."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import numpy as np
+
+from lensgen_kernels.disk_cache import module
+from lensgen_kernels.image_kernel import ImageProgram, image_source
+
+_SHARE = 16  # systems that a thread takes at a time
+
+
+def spread(work: Callable[[int, int], None], systems: int, threads: int) -> None:
+    """`work(first, last)` for shares of the systems, on several threads; kernels let go of Python's lock."""
+    threads = min(threads, -(-systems // _SHARE))
+    if threads <= 1:
+        work(0, systems)
+        return
+    starts = itertools.count(0, _SHARE)  # each thread takes the next share when it is done: images differ in cost
+
+    def run() -> None:
+        while (first := next(starts)) < systems:
+            work(first, min(first + _SHARE, systems))
+
+    # threads of this call alone: a pool that is kept does not survive a fork
+    with ThreadPoolExecutor(threads - 1, "lensgen") as pool:
+        others = [pool.submit(run) for _ in range(threads - 1)]
+        run()
+        for other in others:
+            other.result()
+
+
+@lru_cache(maxsize=256)
+def _renderer(program: ImageProgram, announce: Callable[[str, bool], None]) -> Callable:
+    return module("image", image_source(program), announce).render
+
+
+def render(
+    program: ImageProgram,
+    out: np.ndarray,
+    scalars: np.ndarray,
+    slots: list[tuple[np.ndarray, np.ndarray]],
+    rays: tuple[np.ndarray, np.ndarray],
+    shape: tuple[int, int],
+    area: float,
+    weights: list[np.ndarray],
+    noise: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    threads: int,
+    announce: Callable[[str, bool], None],
+) -> None:
+    """Render B images.
+
+    Args:
+        program: what they are made of.
+        out: float32 `[B, H * W]`, written.
+        scalars: float32 `[B, S]`, the parameters of terms without slots, then the scale of deflections where there is
+            one, then those of lights, in the program's order.
+        slots: for each term with slots, parameters float32 `[B, N, P]` and counts int64 `[B]`.
+        rays: x and y, float32 `[R]`, R at least rows x columns and a multiple of 16; rays beyond are worked on and
+            dropped.
+        shape: rows and columns of the rays.
+        area: factor on every surface brightness.
+        weights: of each filter, float32.
+        noise: exposures float32 `[B]`, indices int64 `[B]`, keys uint64 (two of the seed, one for each random number)
+            and the detector's numbers float32.
+        threads: how many.
+        announce: see `disk_cache.module`.
+    """
+    kernel = _renderer(program, announce)
+    exposures, index, keys, detector = noise
+    arrays = [array for pair in slots for array in pair]
+
+    def work(first: int, last: int) -> None:
+        kernel(
+            out.reshape(-1), scalars, *rays, shape[0] * shape[1], *shape, np.float32(area), exposures, index, keys, detector, *weights, *arrays,
+            first, last,
+        )  # fmt: skip
+
+    spread(work, len(out), threads)

@@ -1,0 +1,78 @@
+"""Kernels on disk: a module named by the hash of its text and of everything else that its machine code depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+
+import llvmlite
+import llvmlite.binding
+import numba
+
+_SUPPORT = ("intrinsics.py", "philox.py")
+_lock = threading.Lock()
+
+
+def cache_folder() -> Path:
+    """$LENSGEN_CACHE, or `lensgen` in the user's cache folder, or in the temporary one if that cannot be written."""
+    named = os.environ.get("LENSGEN_CACHE")
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    choices = [Path(named)] if named else [home / "lensgen", Path(tempfile.gettempdir()) / f"lensgen-{os.getuid()}"]
+    for folder in choices:
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError:
+            continue
+        # code that is run is read from here: it must be ours
+        if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():
+            return folder
+    raise OSError(
+        f"no folder for compiled kernels: {', '.join(map(str, choices))} cannot be written, or belongs to someone "
+        "else. Fix: set LENSGEN_CACHE to a folder of your own, or use engine='torch'."
+    )
+
+
+@lru_cache(maxsize=1)
+def _surroundings() -> str:
+    """What the machine code depends on besides the module's text."""
+    here = Path(__file__).parent
+    support = [(here / name).read_text() for name in _SUPPORT]
+    versions = [numba.__version__, llvmlite.__version__, sys.version, llvmlite.binding.get_host_cpu_name()]
+    return "\n".join([*versions, llvmlite.binding.get_host_cpu_features().flatten(), *support])
+
+
+@lru_cache(maxsize=256)
+def module(kind: str, text: str, announce: Callable[[str, bool], None]) -> ModuleType:
+    """The module with this text, from memory, disk, or made now.
+
+    Args:
+        kind: begins its name.
+        announce: called with the file's path and whether machine code is there already.
+    """
+    name = f"{kind}_{hashlib.sha256((_surroundings() + text).encode()).hexdigest()[:32]}"
+    with _lock:
+        folder = cache_folder()
+        path = folder / f"{name}.py"
+        if not path.exists():
+            handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
+            try:
+                with os.fdopen(handle, "w") as file:
+                    file.write(text)
+                os.replace(temporary, path)  # whole or not at all, whoever else writes it at the same time
+            finally:
+                Path(temporary).unlink(missing_ok=True)
+        announce(str(path), any((folder / "__pycache__").glob(f"{name}.*.nbi")))
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None
+        made = importlib.util.module_from_spec(spec)
+        sys.modules[name] = made  # numba's cache looks the module up
+        spec.loader.exec_module(made)
+        return made

@@ -1,0 +1,430 @@
+"""Source of a renderer that is specialised to one kind of scene: formulas and optics in, a Python module out.
+
+For each image: for chunks of rays, the deflections of all lenses are added up, the light is looked up where the rays
+arrive; then the optics (averages and point-spread function) filter the rays to pixels, and the noise is added as the
+image is written. What depends on the system alone is worked out before the rays, slot by slot where there are slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TypeAlias
+
+from lensgen_kernels import fast_math, tables
+from lensgen_kernels.graph import BOOL, UNIFORM, VARYING, Graph, Node
+from lensgen_kernels.numba_source import NumbaPrinter, printable
+from lensgen_kernels.source import Source
+from lensgen_kernels.translate import needed, substituted, traced
+
+CHUNK = 1024  # rays: what a chunk's loops read and write stays in the first-level cache
+_JAM = 4
+_SHORT = 24  # operations
+_UNROLLED_TAPS = 40
+
+Write: TypeAlias = Callable[[list[str]], list[str]]  # names of values -> the lines that store them
+
+
+@dataclass(frozen=True)
+class Term:
+    """One component: a formula `f(x, y, *parameters, *statics)`.
+
+    Args:
+        formula: returns the two components of a deflection, or a surface brightness.
+        parameters: how many it takes.
+        statics: whole numbers after the parameters.
+        slotted: whether a system has several of it.
+    """
+
+    formula: Callable
+    parameters: int
+    statics: tuple[int, ...] = ()
+    slotted: bool = False
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A separable filter over rows and columns: `out[i] = sum_m weights[m] in[stride i + m - before]`.
+
+    Args:
+        taps: how many weights.
+        stride: input numbers per output number.
+        before: by how much the first weight reaches beyond the edge.
+        edge: "nearest" or "zero": what lies beyond.
+    """
+
+    taps: int
+    stride: int
+    before: int
+    edge: str
+
+
+@dataclass(frozen=True)
+class DenseFilter:
+    """A correlation with a square kernel of odd size, zeros beyond the edge."""
+
+    size: int
+
+
+@dataclass(frozen=True)
+class NoiseTerm:
+    """Args:
+    formula: `f(clean, exposure, detector, uniform)`, `detector` an object with the named numbers, `uniform(name)` the
+        random number of a pixel.
+    detector: names of the numbers.
+    uniforms: names of the random numbers, in the order in which the kernel is given their keys.
+    """
+
+    formula: Callable
+    detector: tuple[str, ...]
+    uniforms: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ImageProgram:
+    """Everything that a renderer is specialised by."""
+
+    mass: tuple[Term, ...]
+    source: tuple[Term, ...]
+    lens_light: tuple[Term, ...]
+    scaled: bool
+    filters: tuple[Filter | DenseFilter, ...]
+    noise: NoiseTerm | None
+    tabulated: bool  # circular lenses with slots by tables of their own, see `tables`
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        return self.mass + self.source + self.lens_light
+
+
+def _uniform_conditions(outputs: tuple[Node, ...]) -> list[Node]:
+    """Conditions that hold for all rays or none, and choose between values that vary."""
+    return [
+        n.args[0] for n in needed(outputs) if n.op == "where" and n.rate == VARYING and n.args[0].rate <= UNIFORM
+    ]
+
+
+class _Body:
+    """Writes the loops of one renderer."""
+
+    def __init__(self, program: ImageProgram) -> None:
+        self.program = program
+        self.source = Source()
+        self.constants: dict[str, str] = {}
+        self.scalars = 0  # numbers a system, in the order in which terms without slots take them
+        self.slotted = 0
+        self.tables: dict[int, tables.Radial] = {}  # by the number of the term with slots
+
+    def find_tables(self) -> None:
+        """The terms with slots that are circular lenses, and costly enough for a table each slot."""
+        slotted = [t for t in self.program.terms if t.slotted]
+        for which, term in enumerate(slotted[: sum(t.slotted for t in self.program.mass)]):
+            (ax, ay), _ = self.traced(term, 1, 2)
+            radial = tables.radial(ax, ay)
+            if radial is not None:
+                self.tables[which] = radial
+
+    def printer(self, prefix: str) -> NumbaPrinter:
+        return NumbaPrinter("float32", prefix, self.constants)
+
+    def lines(self, printer: NumbaPrinter, nodes: list[Node]) -> None:
+        for node in printable(nodes):
+            self.source.line(printer.line(node))
+
+    def graph(self) -> Graph:
+        return Graph(lowering=fast_math.LOWERING)
+
+    def traced(self, term: Term, jam: int, outputs: int) -> tuple[tuple[Node, ...], list[list[str]]]:
+        """The summed values of `jam` slots of a term, and the names of their parameters."""
+        graph = self.graph()
+        x, y = graph.input("x", VARYING), graph.input("y", VARYING)
+        names = [[f"p{slot}_{k}" for k in range(term.parameters)] for slot in range(jam)]
+        sums: tuple[Node, ...] = ()
+        for slot in names:
+            parameters = [graph.input(name, UNIFORM) for name in slot]
+            values = traced(graph, term.formula, [x, y, *parameters, *term.statics], outputs)
+            sums = tuple(a + b for a, b in zip(sums, values, strict=True)) if sums else values
+        return sums, names
+
+    def term(self, term: Term, number: int, outputs: int, rays: list[str], write: Write) -> None:
+        """The loops that add one term to a chunk. `rays` are the lines that set x and y."""
+        if not term.slotted:
+            values, names = self.traced(term, 1, outputs)
+            for name in names[0]:
+                self.source.line(f"{name} = scalars[b, {self.scalars}]")
+                self.scalars += 1
+            self.loops(values, f"m{number}_", rays, write)
+            return
+        which, self.slotted = self.slotted, self.slotted + 1
+        slots, count = f"slots{which}", f"counts{which}"
+        values, names = self.traced(term, 1, outputs)
+        if which in self.tables:
+            load = [f"{name} = {slots}[b, slot, {k}]" for k, name in enumerate(names[0])]
+            tables.add_from_table(self, which, self.tables[which], values, f"m{number}_", load, rays, write)
+            return
+        jam = _JAM if len([n for n in printable(needed(values)) if n.rate == VARYING]) <= _SHORT else 1
+        self.source.line("slot = 0")
+        for width in (jam, 1) if jam > 1 else (1,):
+            values, names = self.traced(term, width, outputs)
+            with self.source.block(f"while slot + {width} <= {count}[b]:"):
+                for s, slot in enumerate(names):
+                    for k, name in enumerate(slot):
+                        self.source.line(f"{name} = {slots}[b, slot + {s}, {k}]")
+                self.loops(values, f"m{number}_", rays, write)
+                self.source.line(f"slot += {width}")
+
+    def loops(
+        self, values: tuple[Node, ...], prefix: str, rays: list[str], write: Write, only: str | None = None
+    ) -> None:
+        """A loop over the chunk that works out `values`; one for each case where a condition is the system's.
+
+        With `only`, rays for which that condition does not hold are passed over.
+        """
+        conditions = _uniform_conditions(values)
+        printer = self.printer(prefix)
+        if conditions:
+            condition = conditions[0]
+            self.lines(printer, needed((condition,)))
+            for holds in (True, False):
+                with self.source.block(f"if {printer.name(condition)}:" if holds else "else:"):
+                    self.loops(substituted(values, condition, holds), prefix, rays, write, only)
+            return
+        nodes = needed(values)
+        self.lines(printer, [n for n in nodes if n.rate <= UNIFORM])
+        with self.source.block("for p in range(n):"):
+            for line in rays:
+                self.source.line(line)
+            if only is not None:
+                with self.source.block(f"if not ({only}):"):
+                    self.source.line("continue")
+            self.lines(printer, [n for n in nodes if n.rate == VARYING])
+            for line in write([printer.name(v) for v in values]):
+                self.source.line(line)
+
+
+def _stored(array: str, place: str, value: str, first: bool) -> str:
+    """The line that stores, or adds, a value."""
+    return f"put({array}, {place}, {value})" if first else f"put({array}, {place}, get({array}, {place}) + {value})"
+
+
+def _rays(body: _Body) -> None:
+    """Everything from rays to `light[ray]`."""
+    program, source = body.program, body.source
+    image_plane = ["x = get(px, base + p)", "y = get(py, base + p)"]
+    with source.block("for base in range(0, rays, CHUNK):"):
+        source.line("n = min(CHUNK, rays - base)")
+        slotted_first = bool(program.mass) and program.mass[0].slotted
+        if slotted_first or not program.mass:
+            with source.block("for p in range(n):"):
+                source.line("put(ax, p, zero)")
+                source.line("put(ay, p, zero)")
+        number = 0
+        for k, term in enumerate(program.mass):
+            first = k == 0 and not slotted_first
+            body.term(
+                term, number, 2, image_plane,
+                lambda v, first=first: [_stored("ax", "p", v[0], first), _stored("ay", "p", v[1], first)],
+            )  # fmt: skip
+            number += 1
+        if program.scaled:
+            source.line(f"scale = scalars[b, {body.scalars}]")
+            body.scalars += 1
+        factor = "scale * " if program.scaled else ""
+        source_plane = [f"x = get(px, base + p) - {factor}get(ax, p)", f"y = get(py, base + p) - {factor}get(ay, p)"]
+        lights = [(t, source_plane) for t in program.source] + [(t, image_plane) for t in program.lens_light]
+        if not lights or lights[0][0].slotted:
+            with source.block("for p in range(n):"):
+                source.line("put(light, base + p, zero)")
+        for k, (term, rays) in enumerate(lights):
+            first = k == 0 and not term.slotted
+            body.term(
+                term, number, 1, rays,
+                lambda v, first=first: [_stored("light", "base + p", f"area * {v[0]}", first)],
+            )  # fmt: skip
+            number += 1
+
+
+def _filtered_row(source: Source, filter: Filter, k: int, src: str) -> None:
+    """Row i of the filter's output, at `row[before : before + width]` of its padded input, columns still to do."""
+    taps, before = filter.taps, filter.before
+    unrolled = taps <= _UNROLLED_TAPS
+    if unrolled:
+        for m in range(taps):
+            source.line(f"r{m} = {filter.stride} * i + {m - before}")
+            if filter.edge == "zero":
+                source.line(f"w{m} = weights{k}[{m}] if 0 <= r{m} < h_in else zero")
+            else:
+                source.line(f"w{m} = weights{k}[{m}]")
+            source.line(f"r{m} = min(max(r{m}, 0), h_in - 1) * w_in")
+        starts, factors = (", ".join(f"{name}{m}" for m in range(taps)) for name in "rw")
+        source.line(f"weighted_sum(row, {before}, {src}, ({starts},), ({factors},), w_in)")
+    else:
+        with source.block("for j in range(w_in):"):
+            source.line(f"put(row, {before} + j, zero)")
+        with source.block(f"for m in range({taps}):"):
+            source.line(f"r = {filter.stride} * i + m - {before}")
+            if filter.edge == "zero":
+                with source.block("if r < 0 or r >= h_in:"):
+                    source.line("continue")
+            source.line("r = min(max(r, 0), h_in - 1) * w_in")
+            source.line(f"w = weights{k}[m]")
+            with source.block("for j in range(w_in):"):
+                source.line(f"put(row, {before} + j, get(row, {before} + j) + w * get({src}, r + j))")
+    after = taps - before - filter.stride
+    left, right = ("zero", "zero") if filter.edge == "zero" else (f"row[{before}]", f"row[{before} + w_in - 1]")
+    for margin, start, value in ((before, "0", left), (after, f"{before} + w_in", right)):
+        if margin > 0:
+            source.line(f"edge = {value}")
+            with source.block(f"for j in range({margin}):"):
+                source.line(f"row[{start} + j] = edge")
+
+
+def _separable(source: Source, filter: Filter, k: int, src: str, dst: str) -> None:
+    s = filter.stride
+    with source.block("for i in range(h_out):"):
+        _filtered_row(source, filter, k, src)
+        source.line("o = i * w_out")
+        if filter.taps <= _UNROLLED_TAPS:
+            for m in range(filter.taps):
+                source.line(f"w{m} = weights{k}[{m}]")
+            starts, factors = (", ".join(f"{n}{m}" if n else f"{m}" for m in range(filter.taps)) for n in ("", "w"))
+            if s == 1:
+                source.line(f"weighted_sum({dst}, o, row, ({starts},), ({factors},), w_out)")
+            else:
+                with source.block("for j in range(w_out):"):
+                    terms = " + ".join(f"w{m} * get(row, {s} * j + {m})" for m in range(filter.taps))
+                    source.line(f"put({dst}, o + j, {terms})")
+        else:
+            with source.block("for j in range(w_out):"):
+                source.line(f"put({dst}, o + j, zero)")
+            with source.block(f"for m in range({filter.taps}):"):
+                source.line(f"w = weights{k}[m]")
+                with source.block("for j in range(w_out):"):
+                    source.line(f"put({dst}, o + j, get({dst}, o + j) + w * get(row, {s} * j + m))")
+
+
+def _dense(source: Source, filter: DenseFilter, k: int, src: str, dst: str) -> None:
+    radius = filter.size // 2
+    with source.block("for i in range(h_out):"):
+        source.line("d = i * w_out")
+        with source.block("for j in range(w_out):"):
+            source.line(f"put({dst}, d + j, zero)")
+        with source.block(f"for m in range(max(0, {radius} - i), min({filter.size}, h_in + {radius} - i)):"):
+            source.line(f"r = (i + m - {radius}) * w_in")
+            with source.block(f"for q in range({filter.size}):"):
+                source.line(f"w = weights{k}[m * {filter.size} + q]")
+                source.line(f"o = r + q - {radius}")
+                with source.block(f"for j in range(max(0, {radius} - q), min(w_in, w_in + {radius} - q)):"):
+                    source.line(f"put({dst}, d + j, get({dst}, d + j) + w * get({src}, o + j))")
+
+
+def _optics(body: _Body) -> str:
+    """The filters; returns the name of the array that holds the pixels."""
+    source, src = body.source, "light"
+    source.line("h_in = height")
+    source.line("w_in = width")
+    for k, filter in enumerate(body.program.filters):
+        dst = "spare" if src == "light" else "light"
+        stride = filter.stride if isinstance(filter, Filter) else 1
+        source.line(f"h_out = h_in // {stride}")
+        source.line(f"w_out = w_in // {stride}")
+        if isinstance(filter, Filter):
+            _separable(source, filter, k, src, dst)
+        else:
+            _dense(source, filter, k, src, dst)
+        source.line("h_in = h_out")
+        source.line("w_in = w_out")
+        src = dst
+    return src
+
+
+def _noise(body: _Body, pixels: str) -> None:
+    source, noise = body.source, body.program.noise
+    if noise is None:
+        with source.block("for p in range(pixels):"):
+            source.line(f"put(out, b * pixels + p, get({pixels}, p))")
+        return
+    for k, name in enumerate(noise.uniforms):
+        source.line(f"uniforms(u_{name}, (pixels + 3) // 4, keys[0], keys[1], keys[{2 + k}], index[b])")
+    usual, conditions = _noise_values(body, noise, rare=False)
+    with source.block("for base in range(0, pixels, CHUNK):"):
+        source.line("n = min(CHUNK, pixels - base)")
+        source.line("start = b * pixels + base")
+        source.line("exposure = exposures[b]")
+        for k, name in enumerate(noise.detector):
+            source.line(f"detector_{name} = detector[{k}]")
+        inputs = [f"clean = get({pixels}, base + p)", *(f"{u} = get(u_{u}, base + p)" for u in noise.uniforms)]
+        if conditions is None:
+            body.loops(usual, "n_", inputs, lambda v: [f"put(out, start + p, {v[0]})"])
+            return
+        source.line("rare = np.int32(0)")
+        body.loops(
+            (*usual, conditions), "n_", inputs, lambda v: [f"put(out, start + p, {v[0]})", f"rare = ior(rare, flag({v[1]}))"]
+        )
+        with source.block("if rare != 0:"):
+            body.loops(_noise_values(body, noise, rare=True)[0], "r_", inputs, lambda v: [f"put(out, start + p, {v[0]})"])
+
+
+def _noise_values(body: _Body, noise: NoiseTerm, rare: bool) -> tuple[tuple[Node, ...], Node | None]:
+    """The noisy pixel, and whether some rare case holds that was left out of it."""
+    graph = body.graph()
+    graph.rare = rare
+    detector = SimpleNamespace(**{n: graph.input(f"detector_{n}", UNIFORM) for n in noise.detector})
+    clean, exposure = graph.input("clean", VARYING), graph.input("exposure", UNIFORM)
+    values = traced(graph, noise.formula, [clean, exposure, detector, lambda name: graph.input(name, VARYING)], 1)
+    condition: Node | None = None
+    for rare_case in dict.fromkeys(graph.rare_cases):
+        condition = rare_case if condition is None else condition | rare_case
+    assert condition is None or condition.kind == BOOL
+    return values, condition
+
+
+def image_source(program: ImageProgram) -> str:
+    """The text of a module with a function `render`; see `lensgen_kernels.cpu` for what it takes."""
+    body = _Body(program)
+    if program.tabulated:
+        body.find_tables()
+    source = body.source
+    noise = program.noise
+    slotted = sum(t.slotted for t in program.terms)
+    arguments = [
+        "out", "scalars", "px", "py", "rays", "height", "width", "area", "exposures", "index", "keys", "detector",
+        *(f"weights{k}" for k in range(len(program.filters))),
+        *(f"{kind}{k}" for k in range(slotted) for kind in ("slots", "counts")),
+        "first", "last",
+    ]  # fmt: skip
+    source.line('@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})')
+    with source.block(f"def render({', '.join(arguments)}):"):
+        source.line("pixels = out.size // exposures.size")
+        source.line("x_last = px[rays - 1]")
+        source.line("y_last = py[rays - 1]")
+        margin = max((f.taps + f.before for f in program.filters if isinstance(f, Filter)), default=0)
+        for name, size in (
+            ("ax", "CHUNK"), ("ay", "CHUNK"), ("light", "rays + LANES"), ("spare", "rays + LANES"),
+            ("row", f"width + LANES + {margin}"),
+            *((f"u_{u}", "pixels + 3") for u in (noise.uniforms if noise else ())),
+        ):  # fmt: skip
+            source.line(f"{name} = np.empty({size}, np.float32)")
+        for which in body.tables:
+            tables.allocate(source, which)
+        with source.block("for b in range(first, last):"):
+            for which, radial in body.tables.items():
+                tables.fill(body, which, radial)
+            _rays(body)
+            _noise(body, _optics(body))
+    constants = [f"{name} = {text}" for text, name in body.constants.items()]
+    return "\n".join([*_HEAD, *constants, "", "", source.text()])
+
+
+_HEAD = [
+    '"""Written by lensgen_kernels; safe to delete, and made again when it is missing."""',
+    "import numpy as np",
+    "from numba import njit",
+    "from lensgen_kernels.intrinsics import *",
+    "from lensgen_kernels.philox import uniforms",
+    "from lensgen_kernels.tables import NODES, WEIGHTS",
+    "",
+    f"CHUNK = {CHUNK}",
+    "zero = np.float32(0.0)",
+]

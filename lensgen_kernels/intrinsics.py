@@ -1,0 +1,270 @@
+"""Operations that numba's own types would widen or branch on: bits, 32-bit integers, selection.
+
+Each takes and gives float32 and int32, or float64 and int64, and never mixes them.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+LANES = 16
+RADIAL_DEGREE = 6
+_WHOLE = {types.float32: types.int32, types.float64: types.int64}
+_REAL = {whole: real for real, whole in _WHOLE.items()}
+
+
+def _unary(result, build):
+    """An intrinsic of one operand: `result` maps its type, `build(builder, type, value)` writes it."""
+
+    @intrinsic
+    def operation(typingctx, x):
+        to = result(x)
+
+        def codegen(context, builder, signature, args):
+            return build(builder, context.get_value_type(signature.return_type), args[0])
+
+        return to(x), codegen
+
+    return operation
+
+
+def _binary(build):
+    @intrinsic
+    def operation(typingctx, x, y):
+        def codegen(context, builder, signature, args):
+            return build(builder, *args)
+
+        return x(x, x), codegen
+
+    return operation
+
+
+def _llvm(name):
+    def build(builder, kind, x):
+        function = builder.module.declare_intrinsic(f"llvm.{name}", [kind])
+        return builder.call(function, [x])
+
+    return build
+
+
+def _same(x):
+    return x
+
+
+bits = _unary(lambda x: _WHOLE[x], lambda b, kind, x: b.bitcast(x, kind))
+from_bits = _unary(lambda x: _REAL[x], lambda b, kind, x: b.bitcast(x, kind))
+to_real = _unary(lambda x: _REAL[x], lambda b, kind, x: b.sitofp(x, kind))
+to_int = _unary(lambda x: _WHOLE[x], lambda b, kind, x: b.fptosi(x, kind))
+floor = _unary(_same, _llvm("floor"))
+root = _unary(_same, _llvm("sqrt"))
+size = _unary(_same, _llvm("fabs"))
+
+iadd = _binary(lambda b, x, y: b.add(x, y))
+isub = _binary(lambda b, x, y: b.sub(x, y))
+iand = _binary(lambda b, x, y: b.and_(x, y))
+ior = _binary(lambda b, x, y: b.or_(x, y))
+shl = _binary(lambda b, x, y: b.shl(x, y))
+shr = _binary(lambda b, x, y: b.ashr(x, y))
+larger = _binary(lambda b, x, y: b.select(b.fcmp_ordered(">", x, y), x, y))
+smaller = _binary(lambda b, x, y: b.select(b.fcmp_ordered("<", x, y), x, y))
+
+
+@intrinsic
+def choose(typingctx, condition, x, y):
+    """x where the condition holds, else y, without a branch."""
+
+    def codegen(context, builder, signature, args):
+        condition = args[0]
+        if condition.type != ir.IntType(1):
+            condition = builder.trunc(condition, ir.IntType(1))
+        return builder.select(condition, args[1], args[2])
+
+    return x(types.boolean, x, x), codegen
+
+
+@intrinsic
+def real32(typingctx, x):
+    """A number of any float type as float32."""
+
+    def codegen(context, builder, signature, args):
+        return args[0] if signature.args[0] == types.float32 else builder.fptrunc(args[0], ir.FloatType())
+
+    return types.float32(x), codegen
+
+
+@intrinsic
+def uniform_of_word(typingctx, word):
+    """The upper 23 of the 32 bits of a uint64 as (n + 1/2) / 2**23, exact in float32."""
+
+    def codegen(context, builder, signature, args):
+        i32, f32 = ir.IntType(32), ir.FloatType()
+        n = builder.lshr(builder.trunc(args[0], i32), ir.Constant(i32, 9))
+        # the bits of 1 + n / 2**23; the subtraction is exact, and puts in the half
+        value = builder.bitcast(builder.or_(n, ir.Constant(i32, 0x3F800000)), f32)
+        return builder.fsub(value, ir.Constant(f32, 1.0 - 2.0**-24))
+
+    return types.float32(word), codegen
+
+
+@intrinsic
+def flag(typingctx, condition):
+    """1 where the condition holds, else 0, as int32."""
+
+    def codegen(context, builder, signature, args):
+        condition = args[0]
+        if condition.type != ir.IntType(1):
+            condition = builder.trunc(condition, ir.IntType(1))
+        return builder.zext(condition, ir.IntType(32))
+
+    return types.int32(types.boolean), codegen
+
+
+def _address(context, builder, array_type, array, index):
+    if array_type.ndim != 1 or array_type.layout != "C":
+        raise TypeError(f"get and put are for contiguous arrays of one dimension, not {array_type}")
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.gep(data, [index], inbounds=True)
+
+
+@intrinsic
+def get(typingctx, array, index):
+    """array[index] for an index that is known to lie inside: numba's own may count from the end, and that keeps
+    LLVM from loading several at once."""
+
+    def codegen(context, builder, signature, args):
+        return builder.load(_address(context, builder, signature.args[0], args[0], args[1]))
+
+    return array.dtype(array, types.intp), codegen
+
+
+@intrinsic
+def put(typingctx, array, index, value):
+    """array[index] = value, likewise."""
+
+    def codegen(context, builder, signature, args):
+        builder.store(args[2], _address(context, builder, signature.args[0], args[0], args[1]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, array.dtype), codegen
+
+
+def _splat(builder, value):
+    """One number in all lanes."""
+    vector, i32 = ir.VectorType(value.type, LANES), ir.IntType(32)
+    undefined = ir.Constant(vector, ir.Undefined)
+    one = builder.insert_element(undefined, value, ir.Constant(i32, 0))
+    return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(i32, LANES), [0] * LANES))
+
+
+def _lanes(builder, pointer, index):
+    """Where 16 numbers from `index` on lie; loads and stores must say align = 4."""
+    address = builder.gep(pointer, [index], inbounds=True)
+    return builder.bitcast(address, ir.VectorType(ir.FloatType(), LANES).as_pointer())
+
+
+@intrinsic
+def weighted_sum(typingctx, out, first, source, starts, weights, count):
+    """out[first + j] = sum_m weights[m] source[starts[m] + j] for j < count, 16 at a time.
+
+    Reads and writes go on to the next multiple of 16: the arrays must have room, and what is written there is void.
+    Written by hand because LLVM would check in every row whether one of the inputs overlaps the output.
+    """
+    taps = len(starts)
+
+    def codegen(context, builder, signature, args):
+        out, first, source, starts, weights, count = args
+        target = context.make_array(signature.args[0])(context, builder, out).data
+        pointer = context.make_array(signature.args[2])(context, builder, source).data
+        begins = [builder.extract_value(starts, m) for m in range(taps)]
+        factors = [_splat(builder, builder.extract_value(weights, m)) for m in range(taps)]
+        intp = count.type
+        steps = builder.sdiv(builder.add(count, ir.Constant(intp, LANES - 1)), ir.Constant(intp, LANES))
+        with cgutils.for_range(builder, steps) as loop:
+            at = builder.mul(loop.index, ir.Constant(intp, LANES))
+            total = None
+            for begin, factor in zip(begins, factors, strict=True):
+                loaded = builder.load(_lanes(builder, pointer, builder.add(begin, at)))
+                loaded.align = 4
+                term = builder.fmul(factor, loaded, flags=("contract",))
+                total = term if total is None else builder.fadd(total, term, flags=("contract",))
+            builder.store(total, _lanes(builder, target, builder.add(first, at))).align = 4
+        return context.get_dummy_value()
+
+    return types.void(out, types.intp, source, types.UniTuple(types.intp, taps),
+                      types.UniTuple(types.float32, taps), types.intp), codegen  # fmt: skip
+
+
+@intrinsic
+def add_radial(typingctx, ax, ay, px, py, base, count, center_x, center_y, table, start, inner):
+    """Add to a chunk's deflections those of a circular lens from its table, 16 rays at a time (AVX-512 alone).
+
+    The table holds, for each power of two that z = dx^2 + dy^2 may have, the coefficients of a polynomial in its
+    mantissa; 16 of them fill one register a degree, and a permutation of that register by the exponents' last bits
+    looks all 16 rays up at once. Rays with z < inner are left out; returns whether there were any, as int32.
+    """
+    degree = RADIAL_DEGREE
+    i32, f32 = ir.IntType(32), ir.FloatType()
+    whole, real, mask = ir.VectorType(i32, LANES), ir.VectorType(f32, LANES), ir.VectorType(ir.IntType(1), LANES)
+
+    def codegen(context, builder, signature, args):
+        ax, ay, px, py, base, count, center_x, center_y, table, start, inner = args
+        module = builder.module
+
+        def data(k, value):
+            return context.make_array(signature.args[k])(context, builder, value).data
+
+        pointers = {name: data(k, value) for name, k, value in
+                    (("ax", 0, ax), ("ay", 1, ay), ("px", 2, px), ("py", 3, py), ("table", 8, table))}  # fmt: skip
+
+        def load(name, index):
+            loaded = builder.load(_lanes(builder, pointers[name], index))
+            loaded.align = 4
+            return loaded
+
+        def function(name, *operands):
+            return module.globals.get(name) or ir.Function(module, ir.FunctionType(real, operands), name)
+
+        fma = function("llvm.fma.v16f32", real, real, real)
+        permute = function("llvm.x86.avx512.permvar.sf.512", real, whole)
+        intp = count.type
+        coefficients = [
+            load("table", builder.add(start, ir.Constant(intp, LANES * k))) for k in range(degree + 1)
+        ]
+        cx, cy, limit = (_splat(builder, value) for value in (center_x, center_y, inner))
+        zero = ir.Constant(real, [0.0] * LANES)
+        seen = cgutils.alloca_once_value(builder, ir.Constant(mask, [0] * LANES))
+        with cgutils.for_range(builder, builder.sdiv(builder.add(count, ir.Constant(intp, LANES - 1)),
+                                                     ir.Constant(intp, LANES))) as loop:  # fmt: skip
+            local = builder.mul(loop.index, ir.Constant(intp, LANES))
+            ray = builder.add(base, local)
+            dx, dy = builder.fsub(load("px", ray), cx), builder.fsub(load("py", ray), cy)
+            z = builder.call(fma, [dx, dx, builder.fmul(dy, dy)])
+            bits_ = builder.bitcast(z, whole)
+            exponent = builder.lshr(bits_, ir.Constant(whole, [23] * LANES))
+            mantissa = builder.bitcast(
+                builder.or_(
+                    builder.and_(bits_, ir.Constant(whole, [0x7FFFFF] * LANES)),
+                    ir.Constant(whole, [0x3F800000] * LANES),
+                ),
+                real,
+            )
+            t = builder.fsub(mantissa, ir.Constant(real, [1.5] * LANES))
+            value = builder.call(permute, [coefficients[degree], exponent])
+            for c in reversed(coefficients[:degree]):
+                value = builder.call(fma, [value, t, builder.call(permute, [c, exponent])])
+            inside = builder.fcmp_ordered("<", z, limit)
+            value = builder.select(inside, zero, value)
+            builder.store(builder.or_(builder.load(seen), inside), seen)
+            for name, d in (("ax", dx), ("ay", dy)):
+                total = builder.call(fma, [value, d, load(name, local)])
+                builder.store(total, _lanes(builder, pointers[name], local)).align = 4
+        any_ = builder.icmp_unsigned(
+            "!=", builder.bitcast(builder.load(seen), ir.IntType(LANES)), ir.Constant(ir.IntType(LANES), 0)
+        )
+        return builder.zext(any_, i32)
+
+    return types.int32(ax, ay, px, py, types.intp, types.intp, types.float32, types.float32, table, types.intp,
+                       types.float32), codegen  # fmt: skip

@@ -1,0 +1,55 @@
+"""Philox4x32-10 (Salmon et al. 2011, SC'11) for a CPU's vector units: one loop over counters, rounds unrolled."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from lensgen_kernels.intrinsics import put, uniform_of_word
+
+_M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+_W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
+_MASK, _32 = np.uint64(0xFFFFFFFF), np.uint64(32)
+
+
+@njit(inline="always")
+def round_(c0, c1, c2, c3, k0, k1):
+    product0, product1 = _M0 * c0, _M1 * c2
+    return (product1 >> _32) ^ c1 ^ k0, product1 & _MASK, (product0 >> _32) ^ c3 ^ k1, product0 & _MASK
+
+
+@njit(inline="always")
+def words(block, name, index, k0, k1):
+    """Four 32-bit words, as uint64, of counter (block, name, index) and key (k0, k1)."""
+    c0, c1, c2, c3 = block, name, index & _MASK, index >> _32
+    c0, c1, c2, c3 = round_(c0, c1, c2, c3, k0, k1)
+    k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
+    c0, c1, c2, c3 = round_(c0, c1, c2, c3, k0, k1)
+    k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
+    c0, c1, c2, c3 = round_(c0, c1, c2, c3, k0, k1)
+    k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
+    c0, c1, c2, c3 = round_(c0, c1, c2, c3, k0, k1)
+    k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
+    c0, c1, c2, c3 = round_(c0, c1, c2, c3, k0, k1)
+    k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
+    c0, c1, c2, c3 = round_(c0, c1, c2, c3, k0, k1)
+    k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
+    c0, c1, c2, c3 = round_(c0, c1, c2, c3, k0, k1)
+    k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
+    c0, c1, c2, c3 = round_(c0, c1, c2, c3, k0, k1)
+    k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
+    c0, c1, c2, c3 = round_(c0, c1, c2, c3, k0, k1)
+    k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
+    return round_(c0, c1, c2, c3, k0, k1)
+
+
+@njit(error_model="numpy")
+def uniforms(out, blocks, k0, k1, name, index):
+    """float32 uniforms (n + 1/2) / 2**23 of an image: four for each of `blocks` counters."""
+    image = np.uint64(index)
+    for block in range(blocks):
+        w0, w1, w2, w3 = words(np.uint64(block), name, image, k0, k1)
+        put(out, 4 * block, uniform_of_word(w0))
+        put(out, 4 * block + 1, uniform_of_word(w1))
+        put(out, 4 * block + 2, uniform_of_word(w2))
+        put(out, 4 * block + 3, uniform_of_word(w3))

@@ -1,0 +1,159 @@
+"""Circular lenses by tables: an approximation where a closed form costs a hundred operations a ray.
+
+The deflection of a circular lens is M(z) (dx, dy), z = dx^2 + dy^2, whatever the profile: the graph of its formula
+shows it. For each slot, M is interpolated at Chebyshev nodes in each of the 16 powers of two that z takes on the
+grid; rays closer than 1/256 of the greatest distance are worked out in closed form. The relative error is
+1e-5 at most; where it would be more at a point in between, the slot is worked out in closed form altogether.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import llvmlite.binding
+import numpy as np
+
+from lensgen_kernels.graph import UNIFORM, VARYING, Node
+from lensgen_kernels.intrinsics import LANES, RADIAL_DEGREE
+from lensgen_kernels.numba_source import printable
+from lensgen_kernels.translate import needed, replaced
+
+if TYPE_CHECKING:
+    from lensgen_kernels.image_kernel import Write, _Body
+    from lensgen_kernels.source import Source
+
+_COSTLY = 50  # operations a ray
+_TOLERANCE = 1e-4
+_COUNT = RADIAL_DEGREE + 1
+
+# Chebyshev nodes on the mantissas [1, 2), and a point in between where the error is looked at
+_CHEBYSHEV = [0.5 * math.cos(math.pi * (k + 0.5) / _COUNT) for k in range(_COUNT)]
+NODES = np.array([*(1.5 + t for t in _CHEBYSHEV), 1.5 + 0.5 * math.cos(math.pi / _COUNT)], np.float32)
+# values at the nodes -> coefficients of powers of (mantissa - 1.5)
+WEIGHTS = np.linalg.inv(np.vander(NODES[:_COUNT].astype(np.float64) - 1.5, increasing=True)).astype(np.float32)
+_BETWEEN = [float(NODES[-1] - np.float32(1.5)) ** k for k in range(_COUNT)]
+
+
+def supported() -> bool:
+    """Whether the CPU can look up 16 rays at once."""
+    return bool(llvmlite.binding.get_host_cpu_features().get("avx512f", False))
+
+
+@dataclass(frozen=True, eq=False)
+class Radial:
+    """M as a function of z, and where the lens stands."""
+
+    M: Node
+    z: Node
+    center_x: Node
+    center_y: Node
+
+
+def _factors(product: Node) -> list[tuple[Node, Node]]:
+    a, b = product.operands
+    return [(a, b), (b, a)]
+
+
+def _offset(d: Node, axis: str) -> Node | None:
+    """c of d = axis - c."""
+    if d.op != "sub" or d.operands[0].op != "input" or d.operands[0].args[0] != axis:
+        return None
+    center = d.operands[1]
+    return center if center.rate <= UNIFORM else None
+
+
+def radial(ax: Node, ay: Node) -> Radial | None:
+    """The deflection (ax, ay) as M(z) (dx, dy), if that is what it is and M is costly."""
+    if ax.op != "mul" or ay.op != "mul":
+        return None
+    for M, dx in _factors(ax):
+        for other, dy in _factors(ay):
+            center_x, center_y = _offset(dx, "x"), _offset(dy, "y")
+            if M is not other or center_x is None or center_y is None:
+                continue
+            graph = M.graph
+            before = len(graph.nodes)
+            z = dx * dx + dy * dy
+            if len(graph.nodes) > before:  # the formula has no such node
+                return None
+            z_input = graph.input("z", VARYING)
+            (of_z,) = replaced((M,), {z: z_input})
+            nodes = needed((of_z,))
+            if any(n.op == "input" and n.args[0] in ("x", "y") for n in nodes):
+                return None
+            if sum(n.rate == VARYING for n in printable(nodes)) < _COSTLY:
+                return None
+            return Radial(of_z, z_input, center_x, center_y)
+    return None
+
+
+def allocate(source: Source, which: int) -> None:
+    """The arrays that hold the tables of one term."""
+    source.line(f"slots_max{which} = slots{which}.shape[1]")
+    source.line(f"table{which} = np.empty(slots_max{which} * {LANES * _COUNT}, np.float32)")
+    source.line(f"inner{which} = np.empty(slots_max{which}, np.float32)")
+    source.line(f"z_nodes{which} = np.empty({LANES * (_COUNT + 1)}, np.float32)")
+    source.line(f"values{which} = np.empty({LANES * (_COUNT + 1)}, np.float32)")
+
+
+def fill(body: _Body, which: int, radial: Radial) -> None:
+    """The tables of all slots of one system."""
+    source, printer = body.source, body.printer(f"f{which}_")
+    slotted = [t for t in body.program.terms if t.slotted]
+    with source.block(f"for slot in range(counts{which}[b]):"):
+        for k in range(slotted[which].parameters):
+            source.line(f"p0_{k} = slots{which}[b, slot, {k}]")
+        nodes = needed((radial.M,))
+        body.lines(printer, [n for n in needed((radial.M, radial.center_x, radial.center_y)) if n.rate <= UNIFORM])
+        cx, cy = printer.name(radial.center_x), printer.name(radial.center_y)
+        source.line(f"reach_x = larger(size(px[0] - {cx}), size(x_last - {cx}))")
+        source.line(f"reach_y = larger(size(py[0] - {cy}), size(y_last - {cy}))")
+        source.line("top = shr(bits(reach_x * reach_x + reach_y * reach_y), np.int32(23))")
+        source.line(f"first_octave = isub(top, np.int32({LANES - 1}))")
+        with source.block(f"for lane in range({LANES}):"):
+            source.line("octave = iadd(first_octave, iand(isub(np.int32(lane), first_octave), np.int32(15)))")
+            source.line("octave_start = from_bits(shl(octave, np.int32(23)))")
+            with source.block(f"for k in range({_COUNT + 1}):"):
+                source.line(f"put(z_nodes{which}, k * {LANES} + lane, octave_start * NODES[k])")
+        with source.block(f"for p in range({LANES * (_COUNT + 1)}):"):
+            source.line(f"z = get(z_nodes{which}, p)")
+            body.lines(printer, [n for n in nodes if n.rate == VARYING])
+            source.line(f"put(values{which}, p, {printer.name(radial.M)})")
+        source.line("bad = np.int32(0)")
+        source.line(f"start = slot * {LANES * _COUNT}")
+        with source.block(f"for lane in range({LANES}):"):
+            for k in range(_COUNT):
+                source.line(f"v{k} = get(values{which}, {k * LANES} + lane)")
+            for k in range(_COUNT):
+                weighted = " + ".join(f"WEIGHTS[{k}, {m}] * v{m}" for m in range(_COUNT))
+                source.line(f"w{k} = {weighted}")
+                source.line(f"put(table{which}, start + {k * LANES} + lane, w{k})")
+            between = " + ".join(f"np.float32({power!r}) * w{k}" for k, power in enumerate(_BETWEEN))
+            source.line(f"true = get(values{which}, {_COUNT * LANES} + lane)")
+            source.line(f"off = not (size({between} - true) <= np.float32({_TOLERANCE}) * size(true))")
+            source.line("bad = ior(bad, flag(off))")
+        source.line(f"inner{which}[slot] = np.float32(-1.0) if bad != 0 else from_bits(shl(first_octave, np.int32(23)))")
+
+
+def add_from_table(
+    body: _Body, which: int, radial: Radial, values: tuple[Node, ...], prefix: str, load: list[str],
+    rays: list[str], write: Write,
+) -> None:  # fmt: skip
+    """The loops that add one term's slots to a chunk."""
+    source = body.source
+    with source.block(f"for slot in range(counts{which}[b]):"):
+        for line in load:
+            source.line(line)
+        printer = body.printer(f"c{which}_")
+        body.lines(printer, [n for n in needed((radial.center_x, radial.center_y)) if n.rate <= UNIFORM])
+        cx, cy = printer.name(radial.center_x), printer.name(radial.center_y)
+        source.line(f"limit = inner{which}[slot]")
+        with source.block("if limit < zero:"):
+            body.loops(values, prefix, rays, write)
+            source.line("continue")
+        call = f"add_radial(ax, ay, px, py, base, n, {cx}, {cy}, table{which}, slot * {LANES * _COUNT}, limit)"
+        with source.block(f"if {call} != 0:"):
+            near = f"(x - {cx}) * (x - {cx}) + (y - {cy}) * (y - {cy}) < limit"
+            body.loops(values, prefix, rays, write, near)

@@ -1,0 +1,84 @@
+"""Pictures of the results. matplotlib without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+
+def _label(record: dict[str, Any]) -> str:
+    words = [record["case"]]
+    if not record["preset"]:
+        words.append("noise" if record["noise"] else "noise-free")
+    words.append(f"{record['cores']} core(s)")
+    if not record["preset"]:
+        words.append(f"{record['size']}^2 x {record['supersampling']}^2")
+    return ", ".join([*words, f"batch {record['batch']}"])
+
+
+def draw_throughput(records: Sequence[dict[str, Any]], path: Path) -> None:
+    """Bars of images a second, a panel for each task, with the extremes as whiskers."""
+    shown = [(r, [o for o in r["outcomes"] if not o["refused"]]) for r in records]
+    shown = [(record, outcomes) for record, outcomes in shown if outcomes]
+    names = sorted({o["contender"] for _, outcomes in shown for o in outcomes})
+    colours = {name: plt.get_cmap("tab20")(i % 20) for i, name in enumerate(names)}
+    columns = min(3, max(1, len(shown)))
+    rows = max(1, -(-len(shown) // columns))
+    figure, axes = plt.subplots(rows, columns, figsize=(5.2 * columns, 2.6 * rows), squeeze=False, layout="constrained")
+    for axis in axes.flat[len(shown) :]:
+        axis.set_axis_off()
+    for axis, (record, outcomes) in zip(axes.flat, shown, strict=False):
+        speeds = [o["images_per_second"] for o in outcomes]
+        middle = np.array([s["median"] for s in speeds])
+        ends = np.array([[s["median"] - s["low"], s["high"] - s["median"]] for s in speeds]).T
+        labels = [o["contender"] for o in outcomes]
+        axis.barh(labels, middle, xerr=ends, color=[colours[name] for name in labels], ecolor="0.3")
+        axis.set_xscale("log")
+        axis.invert_yaxis()
+        axis.set_title(_label(record), fontsize=8)
+        axis.set_xlabel("images/s", fontsize=8)
+        axis.tick_params(labelsize=7)
+    _save(figure, path)
+
+
+def draw_scaling(series: Sequence[dict[str, Any]], path: Path) -> None:
+    """Time an image against what was varied, log-log, a panel for each quantity, with the fitted power laws."""
+    axes_of = list(dict.fromkeys(s["axis"] for s in series))
+    figure, axes = plt.subplots(1, len(axes_of), figsize=(4.6 * len(axes_of), 3.6), squeeze=False, layout="constrained")
+    for axis, name in zip(axes[0], axes_of, strict=True):
+        for one in (s for s in series if s["axis"] == name):
+            x, y = np.array(one["values"], float), 1e3 / np.array([p["median"] for p in one["images_per_second"]])
+            (line,) = axis.loglog(x, y, "o-", markersize=4, label=f"{one['contender']}, {one['case']}")
+            fit = one["fit"]
+            if fit:
+                used = np.array(fit["points"], float)
+                axis.loglog(used, 1e3 * fit["factor"] * used ** fit["exponent"], ":", color=line.get_color())
+        axis.set_xlabel(name)
+        axis.set_ylabel("ms an image")
+        axis.legend(fontsize=6)
+    _save(figure, path)
+
+
+def draw_bars(
+    labels: Sequence[str], values: Sequence[float], ends: np.ndarray, title: str, unit: str, path: Path
+) -> None:
+    """A few bars with whiskers `[2, N]`."""
+    figure, axis = plt.subplots(figsize=(5.0, 0.5 * len(labels) + 1.2), layout="constrained")
+    axis.barh(list(labels), list(values), xerr=ends, color="0.6", ecolor="0.2")
+    axis.invert_yaxis()
+    axis.set_xlabel(unit)
+    axis.set_title(title, fontsize=9)
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
