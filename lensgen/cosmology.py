@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lensgen import exact
+from lensgen import exact, fmath
 from lensgen.errors import ParameterError, require_number, unknown_name
 
 SPEED_OF_LIGHT = 299792.458  # km/s
@@ -66,7 +66,7 @@ class Cosmology:
     def distances(self, z_lens: Tensor, z_source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Angular-diameter distances (D_l, D_s, D_ls) in Mpc; the source must lie behind the lens."""
         behind = z_source > z_lens
-        if not bool(behind.all()):
+        if not fmath.holds(behind):
             zl, zs = (t.expand_as(behind)[~behind].flatten()[0].item() for t in (z_lens, z_source))
             raise ParameterError(
                 f"z_source = {zs:g} is not behind z_lens = {zl:g}: allowed is z_source > z_lens. "

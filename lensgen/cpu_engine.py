@@ -27,17 +27,6 @@ _UNIFORMS = ("shot", "read")
 TABLES = True
 
 
-def _announce(path: str, compiled: bool) -> None:
-    if not compiled:
-        import sys
-        print(f"lensgen: compiling {path}", file=sys.stderr)
-
-
-@lru_cache(maxsize=64)
-def _term(component_formula, parameters: int, statics: tuple[int, ...], slotted: bool) -> Term:
-    return Term(component_formula, parameters, statics, slotted)
-
-
 def _term_of(component: Component, what: str) -> Term:
     profile = component.profile
     statics = tuple(component.statics[name] for name in profile.statics)
@@ -117,7 +106,6 @@ def render(scene: Scene, observation: Observation, noise: Noise | None) -> Tenso
         [w.to(torch.float32).numpy() for w in weights],
         _noise_arrays(noise, batch),
         torch.get_num_threads(),
-        _announce,
     )
     return out
 

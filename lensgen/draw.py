@@ -6,6 +6,7 @@ equal bit for bit on every device and for every engine, and the same for a float
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -66,22 +67,62 @@ def _component(priors: ProfilePriors, name: str, values: dict[str, Tensor], doub
     return Component(name, priors.profile, parameters, None, priors.statics(double))
 
 
-def _placed(component: Component, name: str, rows: Tensor, batch: int, present: bool) -> Component:
-    """A component of the systems `rows` as one of all `batch` systems, with no slot in use in the others."""
-    count = component.count
-    parameters = component.parameters
-    if count is None:
-        parameters = {k: v.unsqueeze(1) for k, v in parameters.items()}
-        count = torch.ones(len(rows), dtype=torch.int64, device=rows.device)
-    placed = {}
-    for key, value in parameters.items():
-        empty = 0.0 if key in component.profile.strength else 1.0  # any value that the formulas can take
-        full = value.new_full((batch, value.shape[1]), empty)
-        placed[key] = full.index_copy(0, rows, value) if present else full
-    counts = torch.zeros(batch, dtype=torch.int64, device=rows.device)
-    return Component(
-        name, component.profile, placed, counts.index_copy(0, rows, count) if present else counts, component.statics
-    )
+@dataclass(frozen=True)
+class Values:
+    """Everything that is drawn, float64 `[B]` or `[B, N]`; the scene in parts.
+
+    Args:
+        lens: the smooth lens as it was drawn, and `reduced`: with less mass, where substructure brings some.
+        common: lenses beside it, with and without substructure.
+        substructure: of all classes.
+        source: light.
+        scale: on all deflections, or None.
+        label, exposure, params: as in Systems.
+    """
+
+    lens: Component
+    reduced: Component
+    common: tuple[Component, ...]
+    substructure: tuple[Component, ...]
+    source: tuple[Component, ...]
+    scale: Tensor | None
+    label: Tensor
+    exposure: Tensor
+    params: dict[str, Tensor]
+
+    def systems(self, dtype: torch.dtype) -> Systems:
+        """As scenes, every number rounded to float32 and given in `dtype`."""
+
+        def rounded(scene: Scene) -> Scene:
+            return scene.to(dtype=torch.float32).to(dtype=dtype)
+
+        return Systems(
+            scene=rounded(Scene((self.reduced, *self.common, *self.substructure), self.source, (), self.scale)),
+            smooth=rounded(Scene((self.lens, *self.common), self.source, (), self.scale)),
+            label=self.label,
+            params={k: v.to(torch.float32) for k, v in self.params.items()},
+            exposure=self.exposure.to(torch.float32),
+        )
+
+    def map(self, change: Callable[[str, Tensor], Tensor]) -> Values:
+        """The same with `change(name, value)` in place of each value."""
+
+        def component(c: Component, place: str) -> Component:
+            parameters = {k: change(f"{place}.{c.name}.{k}", v) for k, v in c.parameters.items()}
+            count = None if c.count is None else change(f"{place}.{c.name}.count", c.count)
+            return replace(c, parameters=parameters, count=count)
+
+        return Values(
+            component(self.lens, "smooth"),
+            component(self.reduced, "reduced"),
+            tuple(component(c, "mass") for c in self.common),
+            tuple(component(c, "mass") for c in self.substructure),
+            tuple(component(c, "light") for c in self.source),
+            None if self.scale is None else change("scale", self.scale),
+            change("label", self.label),
+            change("exposure", self.exposure),
+            {k: change(f"params.{k}", v) for k, v in self.params.items()},
+        )
 
 
 def _substructure(
@@ -92,19 +133,10 @@ def _substructure(
     mean_convergence = torch.zeros_like(host.theta_E)
     labels: dict[str, Tensor] = {}
     for number, (name, population) in enumerate(classes.items()):
-        rows = (label == number).nonzero()[:, 0]
-        present = len(rows) > 0
-        if not present:
-            rows = rows.new_zeros(1)  # drawn for its shape, and not placed
-        some = {f: getattr(host, f)[rows] for f in ("theta_E", "center_x", "center_y", "z_lens", "z_source")}
-        drawn = population.draw(Draws(draws.random, draws.index[rows]), replace(host, **some), f"substructure.{name}")
-        for component in drawn.components:
-            components.append(_placed(component, f"{name}.{component.name}", rows, len(label), present))
-        for key, value in drawn.labels.items():
-            full = torch.zeros_like(host.theta_E)
-            labels[f"substructure.{name}.{key}"] = full.index_copy(0, rows, value) if present else full
-        if present:
-            mean_convergence = mean_convergence.index_copy(0, rows, drawn.mean_convergence)
+        drawn = draws.within_class(label, number, host, population, f"substructure.{name}")
+        components += [replace(c, name=f"{name}.{c.name}") for c in drawn.components]
+        labels |= {f"substructure.{name}.{key}": value for key, value in drawn.labels.items()}
+        mean_convergence = torch.where(label == number, drawn.mean_convergence, mean_convergence)
     return components, mean_convergence, labels
 
 
@@ -114,8 +146,8 @@ def _reduced_einstein_radius(theta_E: Tensor, gamma: Tensor, mean_convergence: T
     A power law holds (theta_E / R)^(gamma - 1) of mean convergence within R: so theta_E falls by the
     (gamma - 1)-th root of what remains. ParameterError if hardly anything remains.
     """
-    largest = float(mean_convergence.max())
-    if largest > MAX_SUBSTRUCTURE:
+    if not fmath.holds(mean_convergence <= MAX_SUBSTRUCTURE):
+        largest = float(mean_convergence.max())
         raise ParameterError(
             f"substructure brings {largest:.2g} of the mass inside an Einstein radius of a system; with compensation: "
             f"realised at most {MAX_SUBSTRUCTURE} can be taken from the host. Fix: lower the masses or the count."
@@ -131,8 +163,11 @@ def draw_label(preset: Preset, draws: Draws) -> Tensor:
 
 def draw(preset: Preset, random: RandomSource, index: Tensor, dtype: torch.dtype = torch.float32) -> Systems:
     """Draw the systems of `index` `[B]` int64, on its device; `dtype` is that of the scene's tensors."""
-    draws = Draws(random, index)
-    double = dtype == torch.float64
+    return draw_values(preset, Draws(random, index), dtype == torch.float64).systems(dtype)
+
+
+def draw_values(preset: Preset, draws: Draws, double: bool) -> Values:
+    """All values of the systems of `draws`; `double` says whether series are as long as float64 needs them."""
     zero_point = preset.instrument.zero_point
     z_lens, z_source = draws.value("redshift.lens", preset.z_lens), draws.value("redshift.source", preset.z_source)
     lens = _profile_values(draws, preset.lens, "lens", zero_point)
@@ -144,18 +179,16 @@ def draw(preset: Preset, random: RandomSource, index: Tensor, dtype: torch.dtype
     )  # fmt: skip
     substructure, mean_convergence, labels = _substructure(dict(preset.classes), draws, host, label)
     params = {f"lens.{k}": v for k, v in lens.items()} | {f"source.{k}": v for k, v in source.items()}
-    macro = [_component(preset.lens, "lens", lens, double)]
-    reduced = macro
+    macro = reduced = _component(preset.lens, "lens", lens, double)
     if preset.compensation == "realised":
         gamma = lens.get("gamma", torch.full_like(host.theta_E, 2.0))
         theta_E = _reduced_einstein_radius(host.theta_E, gamma, mean_convergence)
-        reduced = [_component(preset.lens, "lens", lens | {"theta_E": theta_E}, double)]
+        reduced = _component(preset.lens, "lens", lens | {"theta_E": theta_E}, double)
+    common: tuple[Component, ...] = ()
     if preset.shear is not None:
         shear = _profile_values(draws, preset.shear, "shear", zero_point)
         params |= {f"shear.{k}": v for k, v in shear.items()}
-        common = [_component(preset.shear, "shear", shear, double)]
-    else:
-        common = []
+        common = (_component(preset.shear, "shear", shear, double),)
     scale = None
     if preset.z_convention is not None:
         convention = draws.value("redshift.convention", Fixed(preset.z_convention))
@@ -163,14 +196,4 @@ def draw(preset: Preset, random: RandomSource, index: Tensor, dtype: torch.dtype
     galaxy = (_component(preset.source, "source", source, double),)
     exposure = draws.value("noise.exposure_time", preset.exposure_time) * preset.detector.exposures
     params |= {"redshift.lens": z_lens, "redshift.source": z_source, "noise.total_exposure": exposure, **labels}
-
-    def rounded(scene: Scene) -> Scene:
-        return scene.to(dtype=torch.float32).to(dtype=dtype)
-
-    return Systems(
-        scene=rounded(Scene((*reduced, *common, *substructure), galaxy, (), scale)),
-        smooth=rounded(Scene((*macro, *common), galaxy, (), scale)),
-        label=label,
-        params={k: v.to(torch.float32) for k, v in params.items()},
-        exposure=exposure.to(torch.float32),
-    )
+    return Values(macro, reduced, common, tuple(substructure), galaxy, scale, label, exposure, params)

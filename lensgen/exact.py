@@ -12,15 +12,33 @@ on a CPU, and `number / tensor` as a product with the reciprocal everywhere. Wri
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 _LN2_HI = 6.93147180369123816490e-01  # fdlibm's split: n * _LN2_HI is exact for |n| < 2**20
 _LN2_LO = 1.90821492927058770002e-10
 _MANTISSA = (1 << 52) - 1
 _HALF_BITS = 0x3FE << 52
+
+
+def overridable(function: Callable) -> Callable:
+    """`function` as a part of torch's override protocol: what stands for a tensor may do something else with it.
+
+    So the kernels print it once and call it, instead of repeating it wherever it is used.
+    """
+
+    @functools.wraps(function)
+    def public(*args):
+        if has_torch_function(args):
+            return handle_torch_function(public, args, *args)
+        return function(*args)
+
+    return public
 
 
 def _frexp(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,12 +64,14 @@ def _log_parts(x: Tensor) -> tuple[Tensor, Tensor]:
     return 2.0 * s * series, exponent.to(torch.float64)
 
 
+@overridable
 def log(x: Tensor) -> Tensor:
     """Natural logarithm; x below the smallest normal number is taken as that."""
     log_mantissa, n = _log_parts(x)
     return n * _LN2_HI + (n * _LN2_LO + log_mantissa)
 
 
+@overridable
 def log1p(x: Tensor) -> Tensor:
     """log(1 + x) without cancellation near 0 (Goldberg 1991, theorem 4), x > -1."""
     u = 1.0 + x
@@ -60,6 +80,7 @@ def log1p(x: Tensor) -> Tensor:
     return torch.where(shift == 0.0, x, log(u) * (x / safe))
 
 
+@overridable
 def exp(x: Tensor) -> Tensor:
     """Exponential, clamped to |x| <= 700."""
     x = x.clamp(-700.0, 700.0)
@@ -71,6 +92,7 @@ def exp(x: Tensor) -> Tensor:
     return total * _power_of_two(n.to(torch.int64))
 
 
+@overridable
 def sqrt(x: Tensor) -> Tensor:
     """Square root by Newton's iteration, 0 for x <= 0."""
     mantissa, exponent = _frexp(x.clamp(min=1e-300))
@@ -95,6 +117,7 @@ def _sin_cos_quarter(t: Tensor) -> tuple[Tensor, Tensor]:
     return sine * t, cosine
 
 
+@overridable
 def sin_cos_turns(u: Tensor) -> tuple[Tensor, Tensor]:
     """(sin, cos) of 2 pi u: reducing turns is exact, reducing radians is not."""
     quarter = torch.floor(4.0 * u + 0.5)
@@ -106,14 +129,17 @@ def sin_cos_turns(u: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(k >= 2, -s, s), torch.where((k == 1) | (k == 2), -c, c)
 
 
+@overridable
 def sin(x: Tensor) -> Tensor:
     return sin_cos_turns(x * (0.5 / math.pi))[0]
 
 
+@overridable
 def cos(x: Tensor) -> Tensor:
     return sin_cos_turns(x * (0.5 / math.pi))[1]
 
 
+@overridable
 def atan(x: Tensor) -> Tensor:
     """Arc tangent: two halvings of the angle, then the series."""
     size = torch.abs(x)
@@ -130,6 +156,7 @@ def atan(x: Tensor) -> Tensor:
     return torch.where(x < 0.0, -angle, angle)
 
 
+@overridable
 def atan2(y: Tensor, x: Tensor) -> Tensor:
     """Angle of (x, y) in (-pi, pi]; 0 at the origin."""
     steep = torch.abs(y) > torch.abs(x)
@@ -140,6 +167,7 @@ def atan2(y: Tensor, x: Tensor) -> Tensor:
     return torch.where(steep, turned, flat)
 
 
+@overridable
 def power(x: Tensor, exponent: Tensor | float) -> Tensor:
     """x ** exponent for x > 0."""
     return exp(exponent * log(x))
@@ -159,6 +187,7 @@ _LANCZOS = (
 )
 
 
+@overridable
 def gamma(x: Tensor) -> Tensor:
     """The gamma function for x >= 1/2, to 2e-14 for x <= 20."""
     x = x - 1.0
@@ -197,6 +226,7 @@ def _rational(t: Tensor, coefficients: tuple[tuple[float, ...], tuple[float, ...
     return top / bottom
 
 
+@overridable
 def normal_quantile(u: Tensor) -> Tensor:
     """Inverse of the standard normal's distribution function, 0 < u < 1."""
     q = u - 0.5
@@ -207,6 +237,7 @@ def normal_quantile(u: Tensor) -> Tensor:
     return torch.where(central, value, torch.where(q < 0.0, -tail, tail))
 
 
+@overridable
 def normal_cdf(x: Tensor) -> Tensor:
     """The standard normal's distribution function: Marsaglia's series near 0, the continued fraction beyond 3."""
     size = torch.abs(x).clamp(max=37.0)

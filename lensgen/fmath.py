@@ -59,6 +59,13 @@ def rarely(condition: Tensor, usual: Tensor, rare: Callable[[], Tensor]) -> Tens
     return torch.where(condition, rare(), usual) if bool(condition.any()) else usual
 
 
+def holds(condition: Tensor) -> bool:
+    """Whether it holds everywhere. In a kernel it is taken to; a batch for which it does not is drawn again here."""
+    if has_torch_function((condition,)):
+        return handle_torch_function(holds, (condition,), condition)
+    return bool(condition.all())
+
+
 def asinh(x: Tensor) -> Tensor:
     """Inverse hyperbolic sine; torch's own takes ten times as long on a CPU."""
     a = absolute(x)

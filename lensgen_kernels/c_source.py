@@ -55,7 +55,8 @@ LG_FUNCTION long long lg_shl(long long k, int by) { return (long long)((unsigned
 
 _WHOLE = {"float": "int", "double": "long long"}
 _INFIX = {
-    "add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!=",
+    "add": "+", "sub": "-", "mul": "*", "div": "/",
+    "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!=",
 }  # fmt: skip
 _LOGICAL = {"and": ("&&", "&"), "or": ("||", "|")}  # of conditions, of bits
 _LIBM = {
@@ -199,7 +200,9 @@ def formula_source(name: str, inputs: Sequence[Node], outputs: Sequence[Node], r
     """
     printer = CPrinter(real)
     parameters = [f"{printer.type(node)} {input_name(node)}" for node in inputs]
-    return _printed(name, parameters, printer.lines(needed(outputs)), outputs, [printer.name(o) for o in outputs], printer)
+    return _printed(
+        name, parameters, printer.lines(needed(outputs)), outputs, [printer.name(o) for o in outputs], printer
+    )
 
 
 def _printed(

@@ -36,8 +36,8 @@ def spread(work: Callable[[int, int], None], systems: int, threads: int) -> None
 
 
 @lru_cache(maxsize=256)
-def _renderer(program: ImageProgram, announce: Callable[[str, bool], None]) -> Callable:
-    return module("image", image_source(program), announce).render
+def _renderer(program: ImageProgram) -> Callable:
+    return module("image", image_source(program)).render
 
 
 def render(
@@ -51,7 +51,6 @@ def render(
     weights: list[np.ndarray],
     noise: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
     threads: int,
-    announce: Callable[[str, bool], None],
 ) -> None:
     """Render B images.
 
@@ -69,9 +68,8 @@ def render(
         noise: exposures float32 `[B]`, indices int64 `[B]`, keys uint64 (two of the seed, one for each random number)
             and the detector's numbers float32.
         threads: how many.
-        announce: see `disk_cache.module`.
     """
-    kernel = _renderer(program, announce)
+    kernel = _renderer(program)
     exposures, index, keys, detector = noise
     arrays = [array for pair in slots for array in pair]
 
@@ -82,3 +80,30 @@ def render(
         )  # fmt: skip
 
     spread(work, len(out), threads)
+
+
+def draw(
+    source: str,
+    index: np.ndarray,
+    key: tuple[int, int],
+    real: np.ndarray,
+    whole: np.ndarray,
+    threads: int,
+) -> bool:
+    """Draw B systems.
+
+    Args:
+        source: from `system_kernel.system_source`.
+        index: int64 `[B]`.
+        key: of the random numbers.
+        real, whole: float32 `[B, R]` and int64 `[B, W]`, written where systems have values of their own.
+        threads: how many.
+
+    Returns:
+        Whether all checks hold; where one does not, what was written is void.
+    """
+    kernel = module("systems", source).draw
+    failed = np.zeros(1, np.int64)
+    k0, k1 = map(np.uint64, key)
+    spread(lambda first, last: kernel(first, last, index, k0, k1, real, whole, failed), len(index), threads)
+    return not failed[0]

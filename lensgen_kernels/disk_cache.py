@@ -8,7 +8,6 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -50,13 +49,8 @@ def _surroundings() -> str:
 
 
 @lru_cache(maxsize=256)
-def module(kind: str, text: str, announce: Callable[[str, bool], None]) -> ModuleType:
-    """The module with this text, from memory, disk, or made now.
-
-    Args:
-        kind: begins its name.
-        announce: called with the file's path and whether machine code is there already.
-    """
+def module(kind: str, text: str) -> ModuleType:
+    """The module with this text, from memory, disk, or made now; `kind` begins its name."""
     name = f"{kind}_{hashlib.sha256((_surroundings() + text).encode()).hexdigest()[:32]}"
     with _lock:
         folder = cache_folder()
@@ -69,7 +63,8 @@ def module(kind: str, text: str, announce: Callable[[str, bool], None]) -> Modul
                 os.replace(temporary, path)  # whole or not at all, whoever else writes it at the same time
             finally:
                 Path(temporary).unlink(missing_ok=True)
-        announce(str(path), any((folder / "__pycache__").glob(f"{name}.*.nbi")))
+        if not any((folder / "__pycache__").glob(f"{name}.*.nbi")):
+            print(f"lensgen: compiling a kernel, once, into {folder} (some seconds)", file=sys.stderr, flush=True)
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None and spec.loader is not None
         made = importlib.util.module_from_spec(spec)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,7 +28,12 @@ REAL, INT, BOOL = "real", "int", "bool"
 MOST_NODES = 50_000
 
 _HERE = str(Path(__file__).parent)
-_TORCH = str(Path(torch.__file__).parent)
+_LIBRARIES = (str(Path(torch.__file__).parent), str(Path(np.__file__).parent))
+
+
+def is_ours(file: str) -> bool:
+    """Whether a file is the translator's or a library's, and no formula's."""
+    return file.startswith((_HERE, *_LIBRARIES, "<"))
 
 
 def place() -> str:
@@ -35,7 +41,7 @@ def place() -> str:
     frame = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
-        if not file.startswith((_HERE, _TORCH, "<")):
+        if not is_ours(file):
             return f"{file}:{frame.f_lineno}"
         frame = frame.f_back
     return "unknown place"
@@ -77,6 +83,8 @@ class Graph:
         sizes = {a.slots for a in operands if a.slots is not None}
         if len(sizes) > 1:
             raise reject(f"an operation on {sorted(sizes)} slots at once", "give both the same number of slots")
+        if rate < VARYING:
+            sizes.clear()  # a sum over slots has none
         made = Node(self, len(self.nodes), op, args, kind, rate, sizes.pop() if sizes else slots, self.region)
         self.nodes.append(made)
         self._known[-1][key] = made
@@ -204,6 +212,9 @@ def _comparison(op: str, a: Node, b: Node) -> Node:
 def _logical(op: str, a: Node, b: Node) -> Node:
     if a.kind != b.kind or a.kind == REAL:
         raise reject(f"'{op}' of {a.kind} and {b.kind}", "combine conditions with & and |")
+    for known, other in ((a, b), (b, a)):
+        if a.kind == BOOL and known.op == "const":
+            return other if known.args[0] == (op == "and") else known
     return a.graph.node(op, a, b, kind=a.kind)
 
 
@@ -243,6 +254,8 @@ class Node:
 
         if name.startswith("__"):
             raise AttributeError(name)
+        if name == "device" and self.graph.exact:
+            return torch.device("cpu")
         return method(self, name)
 
     def __add__(self, other):
@@ -330,8 +343,7 @@ class Node:
         if self.graph.exact and item == (slice(None), None):
             return self
         if self.graph.exact and item == (slice(None), 0) and self.op == "uniform":
-            name, _, _ = self.args
-            return self.graph.node("uniform", name, 0, 1, rate=UNIFORM)
+            return self.graph.node("uniform", self.args[0], 0, rate=UNIFORM)
         raise reject("a subscript", "name each value: formulas are about single numbers")
 
     def __setitem__(self, item: Any, value: Any) -> None:

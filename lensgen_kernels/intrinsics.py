@@ -268,3 +268,19 @@ def add_radial(typingctx, ax, ay, px, py, base, count, center_x, center_y, table
 
     return types.int32(ax, ay, px, py, types.intp, types.intp, types.float32, types.float32, table, types.intp,
                        types.float32), codegen  # fmt: skip
+
+
+def _attribute(name):
+    @intrinsic
+    def mark(typingctx):
+        def codegen(context, builder, signature, args):
+            builder.function.attributes.add(name)
+            return context.get_dummy_value()
+
+        return types.void(), codegen
+
+    return mark
+
+
+stay_a_call = _attribute("noinline")  # where dozens of copies would take LLVM a minute
+be_copied = _attribute("alwaysinline")  # where a call would keep a loop from the vector units

@@ -74,6 +74,8 @@ class NumbaPrinter:
             return f"table{args[0]}[slot]" + (" != 0.0" if node.kind == BOOL else "")
         if op == "bucketize":
             return f"np.int64(bisect_left(table{args[1]}, {args[0]}, {args[2]}))"
+        if op == "uniform":
+            return f"uniform({args[1]}, {args[0]}, image, key0, key1)"
         if op == "call":
             return f"{args[0]}({', '.join(args[2:])})[{args[1]}]"
         return f"{_CALLS[op]}({', '.join(map(str, args))})"

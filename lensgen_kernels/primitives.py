@@ -76,10 +76,9 @@ def _bucketize(x: Node, boundaries: Tensor) -> Node:
     return x.graph.node("bucketize", x, x.graph.table(numbers), len(numbers), kind=INT)
 
 
-def _sum_slots(values: Node) -> Node:
-    if values.slots is None:
-        raise reject("sum_slots of a value without slots", "sum what has slots")
-    return values.graph.node("sum_slots", values, values.slots, rate=UNIFORM)
+def _sum_slots(values: Node, count: Node) -> Node:
+    graph = _graph_of(values, count)
+    return graph.node("sum_slots", graph.lift(values), graph.lift(count), rate=UNIFORM)
 
 
 def _rarely(condition: Node, usual: Node, rare: Callable[[], Node]) -> Node:
@@ -90,6 +89,8 @@ def _rarely(condition: Node, usual: Node, rare: Callable[[], Node]) -> Node:
 
 
 def _holds(condition: Node) -> bool:
+    if condition.op == "const":
+        return bool(condition.args[0])
     condition.graph.checks.append(condition)
     return True
 
@@ -147,11 +148,11 @@ def call(func: Callable, args: tuple, kwargs: dict) -> Any:
     """torch's `func` on nodes."""
     name = getattr(func, "__name__", "?").strip("_")
     graph = _graph_of(*(a for a in (*args, *kwargs.values())))
+    if hasattr(func, "__wrapped__"):
+        return _called(graph, func, [graph.lift(a) for a in args])
     entry = _known(_ALIASES.get(name, name), graph)
     if entry is not None:
         return entry(*args, **kwargs)
-    if hasattr(func, "__wrapped__"):
-        return _called(graph, func, [graph.lift(a) for a in args])
     raise reject(f"torch's {name}", "use the functions of lensgen.fmath")
 
 

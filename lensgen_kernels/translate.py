@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lensgen_kernels.errors import TranslationError
-from lensgen_kernels.graph import Graph, Node
+from lensgen_kernels.graph import Graph, Node, is_ours
 
 
 def where_defined(formula: Callable) -> str:
@@ -34,7 +35,9 @@ def traced(graph: Graph, formula: Callable, args: Sequence[Any], outputs: int | 
     values = first if isinstance(first, tuple) else (first,)
     others = again if isinstance(again, tuple) else (again,)
     if outputs is not None and len(values) != outputs:
-        raise TranslationError(f"{where_defined(formula)}: returns {len(values)} values, not {outputs}.")
+        raise TranslationError(
+            f"{where_defined(formula)}: returns {len(values)} values, not {outputs}. Fix: one value for each component."
+        )
     for value in values:
         if not isinstance(value, Node | int | float) or isinstance(value, bool):
             raise TranslationError(
@@ -57,6 +60,19 @@ def _call(formula: Callable, args: Sequence[Any]) -> Any:
         raise TranslationError(
             f"{where_defined(formula)}: calls itself without end. Fix: a loop of fixed length."
         ) from None
+    except TranslationError:
+        raise
+    except TypeError as error:  # what a node has no method for: Python says what, and not where
+        raise TranslationError(
+            f"{_origin(error) or where_defined(formula)}: {error}. "
+            "Fix: use + - * /, the functions of lensgen.fmath and calls to their like."
+        ) from error
+
+
+def _origin(error: Exception) -> str | None:
+    """File and line of the formula's code that raised an error."""
+    frames = [f"{f.filename}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__) if not is_ours(f.filename)]
+    return frames[-1] if frames else None
 
 
 def needed(outputs: Sequence[Node]) -> list[Node]:
@@ -91,4 +107,3 @@ def replaced(outputs: Sequence[Node], by: Mapping[Node, Node]) -> tuple[Node, ..
 def substituted(outputs: Sequence[Node], condition: Node, holds: bool) -> tuple[Node, ...]:
     """The outputs where `condition` is known: its choices are made."""
     return replaced(outputs, {condition: condition.graph.constant(holds)})
-

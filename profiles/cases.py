@@ -175,7 +175,7 @@ def draw_systems(task: Task) -> Systems:
 
 def _substructure(case: Case, batch: int, u: Any) -> list[Lens]:
     if case.kind in ("row", "rod"):
-        rod = {"theta_E": u(0.15, 0.25, batch), "half_length": u(0.1, 0.3, batch), "angle": u(0.0, math.pi, batch)}
+        rod = {"theta_E": u(0.15, 0.25, batch), "half_length": u(0.05, 0.15, batch), "angle": u(0.0, math.pi, batch)}
         rod |= {"center_x": u(-0.05, 0.05, batch), "center_y": u(-0.05, 0.05, batch)}
         return [Lens("vortex", rod) if case.kind == "rod" else Lens("point", _row(rod, case.count))]
     if case.kind not in ("points", "tnfw"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,7 +76,7 @@ def compare(
                 continue
         ready[member.name] = member
     say("taking turns")
-    measures = {name: lambda member=member: member.measure(seconds) for name, member in ready.items()}
+    measures = {name: functools.partial(member.measure, seconds) for name, member in ready.items()}
     for name, runs in alternate(measures, rounds).items():
         outcomes[name].runs = runs
     return list(outcomes.values())

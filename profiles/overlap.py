@@ -7,7 +7,11 @@ by batch. The simulator's share is the time that streamed steps wait for `Simula
 
 from __future__ import annotations
 
+import trainers  # noqa: F401 before torch: it says how torch's threads wait for one another
+
+# isort: split
 import dataclasses
+import functools
 import tempfile
 import time
 from collections.abc import Iterator
@@ -190,7 +194,7 @@ def measure(config: Overlap) -> dict[str, Any]:
                 batches.close()
             return float(config.steps), seconds
 
-        runs = alternate({name: lambda name=name: run(name) for name in sources}, config.repeats)
+        runs = alternate({name: functools.partial(run, name) for name in sources}, config.repeats)
     return _summary(runs, waiting)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 
 def _label(record: dict[str, Any]) -> str:
@@ -24,7 +25,7 @@ def _label(record: dict[str, Any]) -> str:
 
 
 def draw_throughput(records: Sequence[dict[str, Any]], path: Path) -> None:
-    """Bars of images a second, a panel for each task, with the extremes as whiskers."""
+    """Median images a second with the extremes as whiskers, a panel for each task."""
     shown = [(r, [o for o in r["outcomes"] if not o["refused"]]) for r in records]
     shown = [(record, outcomes) for record, outcomes in shown if outcomes]
     names = sorted({o["contender"] for _, outcomes in shown for o in outcomes})
@@ -39,8 +40,14 @@ def draw_throughput(records: Sequence[dict[str, Any]], path: Path) -> None:
         middle = np.array([s["median"] for s in speeds])
         ends = np.array([[s["median"] - s["low"], s["high"] - s["median"]] for s in speeds]).T
         labels = [o["contender"] for o in outcomes]
-        axis.barh(labels, middle, xerr=ends, color=[colours[name] for name in labels], ecolor="0.3")
+        for row, name in enumerate(labels):  # points: a bar has no beginning on a logarithmic axis
+            axis.errorbar(middle[row], row, xerr=ends[:, row : row + 1], fmt="o", color=colours[name], capsize=2)
+        axis.set_yticks(range(len(labels)), labels)
         axis.set_xscale("log")
+        axis.set_xlim(middle.min() / 2.0, 2.0 * middle.max())
+        _few_ticks(axis.xaxis)
+        axis.set_ylim(-0.6, len(labels) - 0.4)
+        axis.grid(axis="x", which="both", alpha=0.3)
         axis.invert_yaxis()
         axis.set_title(_label(record), fontsize=8)
         axis.set_xlabel("images/s", fontsize=8)
@@ -62,6 +69,7 @@ def draw_scaling(series: Sequence[dict[str, Any]], path: Path) -> None:
                 axis.loglog(used, 1e3 * fit["factor"] * used ** fit["exponent"], ":", color=line.get_color())
         axis.set_xlabel(name)
         axis.set_ylabel("ms an image")
+        _few_ticks(axis.yaxis)
         axis.legend(fontsize=6)
     _save(figure, path)
 
@@ -76,6 +84,15 @@ def draw_bars(
     axis.set_xlabel(unit)
     axis.set_title(title, fontsize=9)
     _save(figure, path)
+
+
+def _few_ticks(axis: Any) -> None:
+    """1, 2, 5, 10, ... over a short logarithmic axis, 1, 10, 100, ... over a long one, without powers."""
+    low, high = axis.get_view_interval()
+    steps = (1.0, 2.0, 5.0) if high < 100.0 * low else (1.0,)
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _save(figure: Any, path: Path) -> None:

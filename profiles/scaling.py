@@ -93,7 +93,7 @@ def series_of(config: Scaling) -> dict[str, list[tuple[float, Task]]]:
     def halos(kind: str) -> list[tuple[float, Task]]:
         return [(n, change(start, case=Case(f"{n} {kind}", kind=kind, count=n))) for n in config.counts]
 
-    series = {
+    series: dict[str, list[tuple[float, Task]]] = {
         "pixels": [(n * n, change(start, size=n)) for n in config.sizes],
         "points": halos("points"),
         "tnfw": halos("tnfw"),

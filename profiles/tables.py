@@ -62,10 +62,21 @@ def throughput_text(content: dict[str, Any]) -> str:
         group = list(found)
         rows = [_row(record, outcome) for record in group for outcome in record["outcomes"]]
         parts += [f"## {heading}", report.markdown(_head(group[0]), rows)]
-    notes = {
-        f"{o['contender']} ({record['case']}): {o['dtype']}" + (f", {o['notes']}" if o["notes"] else "")
-        for record in content["records"]
-        for o in record["outcomes"]
-        if not o["refused"]
-    }
-    return "\n\n".join([*parts, "Computed in: " + "; ".join(sorted(notes)) + "."])
+    return "\n\n".join([*parts, "How: " + "; ".join(_how(content["records"])) + "."])
+
+
+def _how(records: list[dict[str, Any]]) -> list[str]:
+    """Number formats and chosen variants, each with the contender's cases that it was for."""
+    cases: dict[tuple[str, str], list[str]] = {}
+    for record in records:
+        for outcome in record["outcomes"]:
+            if not outcome["refused"]:
+                how = ", ".join(word for word in (outcome["dtype"], outcome["notes"]) if word)
+                cases.setdefault((outcome["contender"], how), []).append(record["case"])
+    ways: dict[str, int] = {}
+    for contender, _ in cases:
+        ways[contender] = ways.get(contender, 0) + 1
+    return [
+        f"{contender}: {how}" + (f" ({', '.join(dict.fromkeys(used))})" if ways[contender] > 1 else "")
+        for (contender, how), used in cases.items()
+    ]

@@ -10,17 +10,17 @@ import os
 import pickle
 import sys
 import time
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 
-def send(stream: BinaryIO, message: Any) -> None:
+def send(stream: IO[bytes], message: Any) -> None:
     """Writes one message."""
     data = pickle.dumps(message)
     stream.write(len(data).to_bytes(8, "little") + data)
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> Any:
+def receive(stream: IO[bytes]) -> Any:
     """Reads one message; EOFError when the other side is gone."""
     head = stream.read(8)
     if len(head) < 8:
@@ -41,7 +41,8 @@ class Worker:
 
         if cores is not None and len(cores) == 1:
             torch.set_num_threads(1)
-        self.name, self.contender = name, None
+        self.name = name
+        self.contender: Any = None
 
     def prepare(self, task: Any, checks: bool) -> dict[str, Any]:
         """Builds the contender, renders twice (which compiles), and returns what it made of the first systems."""
@@ -101,7 +102,7 @@ def main() -> None:
         try:
             answer = getattr(worker, method)(*arguments)
         except Exception as error:  # whatever a peer raises is a row of the table, not the end of the run
-            reason = (str(error).splitlines() or [""])[0][:200]
+            reason = " ".join(str(error).split())[:150]
             answer = {"refused": f"failed: {type(error).__name__}: {reason}"}
         send(answers, answer)
 

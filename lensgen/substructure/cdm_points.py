@@ -25,7 +25,6 @@ from lensgen.substructure.population import (
     points_inside,
     scattered,
     sum_slots,
-    used,
 )
 
 
@@ -54,16 +53,15 @@ class CdmPoints(Population):
         mass = draws.values(f"{prefix}.mass", self.mass, self.capacity)
         x, y = scattered(draws, host, prefix, self.radius, self.capacity)
         theta_E = exact.sqrt(mass * host.einstein_area[:, None])
-        in_use = used(count, self.capacity)
         parameters = {
-            "theta_E": torch.where(in_use, theta_E, 0.0),
+            "theta_E": theta_E,
             "softening": torch.full_like(x, self.softening * host.pixel_scale),
             "center_x": x,
             "center_y": y,
         }
         component = Component("subhalos", mass_profile("point"), parameters, count)
-        labels = {"count": count.to(torch.float64), "total_mass": sum_slots(torch.where(in_use, mass, 0.0))}
-        return Drawn((component,), points_inside(theta_E, x, y, in_use, host), labels)
+        labels = {"count": count.to(torch.float64), "total_mass": sum_slots(mass, count)}
+        return Drawn((component,), points_inside(theta_E, x, y, count, host), labels)
 
 
 POPULATION = CdmPoints

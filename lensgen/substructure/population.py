@@ -7,12 +7,13 @@ alone, so that every machine draws the same systems.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from lensgen import exact
 from lensgen.cosmology import Cosmology
@@ -39,13 +40,36 @@ class Draws:
 
     def value(self, name: str, prior: Prior) -> Tensor:
         """One value a system, float64 `[B]`."""
-        return self.values(name, prior, 1)[:, 0]
+        return prior.sample(self._uniforms(name, prior, 1)[:, 0])
 
     def values(self, name: str, prior: Prior, count: int) -> Tensor:
         """`count` values a system, float64 `[B, count]`; the first ones do not depend on `count`."""
+        return prior.sample(self._uniforms(name, prior, count))
+
+    def uniforms(self, name: str, count: int) -> Tensor:
+        """Uniforms in (0, 1), float64 `[B, count]`."""
+        return self.random.uniforms(self.index, name, count)
+
+    def _uniforms(self, name: str, prior: Prior, count: int) -> Tensor:
         if prior.uniforms == 0:
-            return prior.sample(torch.zeros(len(self.index), count, dtype=torch.float64, device=self.index.device))
-        return prior.sample(self.random.uniforms(self.index, name, count))
+            return torch.zeros(len(self.index), count, dtype=torch.float64, device=self.index.device)
+        return self.uniforms(name, count)
+
+    def within_class(self, label: Tensor, number: int, host: Host, population: Population, prefix: str) -> Drawn:
+        """What the population draws for the systems of class `number`, placed among all; the others get nothing."""
+        rows = (label == number).nonzero()[:, 0]
+        present = len(rows) > 0
+        if not present:
+            rows = rows.new_zeros(1)  # drawn for its shape, and not placed
+        drawn = population.draw(Draws(self.random, self.index[rows]), host.select(rows), prefix)
+
+        def place(value: Tensor, empty: float, count: Tensor | None = None) -> Tensor:
+            if count is not None:
+                value = torch.where(used(count, value.shape[1]), value, empty)
+            full = value.new_full((len(label), *value.shape[1:]), empty)
+            return full.index_copy(0, rows, value) if present else full
+
+        return drawn.placed(place)
 
 
 @dataclass(frozen=True)
@@ -68,6 +92,11 @@ class Host:
     cosmology: Cosmology
     pixel_scale: float
 
+    def select(self, rows: Tensor) -> Host:
+        """Those of the systems at the positions `rows`."""
+        fields = ("theta_E", "center_x", "center_y", "z_lens", "z_source")
+        return replace(self, **{f: getattr(self, f)[rows] for f in fields})
+
     @property
     def einstein_area(self) -> Tensor:
         """theta_E^2 of one solar mass, arcsec^2."""
@@ -88,6 +117,24 @@ class Drawn:
     components: tuple[Component, ...]
     mean_convergence: Tensor
     labels: dict[str, Tensor]
+
+    def placed(self, place: Callable[..., Tensor]) -> Drawn:
+        """Every value as `place(value, what systems of other classes have)`; components all get slots, and their
+        parameters are `place(value, what empty slots have, count)`."""
+        components = []
+        for component in self.components:
+            values, count = component.parameters, component.count
+            if count is None:
+                values = {name: value.unsqueeze(1) for name, value in values.items()}
+                count = torch.ones_like(self.mean_convergence).to(torch.int64)
+            # empty slots: no strength, and otherwise any value that the formulas can take
+            parameters = {
+                name: place(value, 0.0 if name in component.profile.strength else 1.0, count)
+                for name, value in values.items()
+            }
+            components.append(replace(component, parameters=parameters, count=place(count, 0)))
+        labels = {name: place(value, 0.0) for name, value in self.labels.items()}
+        return Drawn(tuple(components), place(self.mean_convergence, 0.0), labels)
 
 
 def by_name(*options: Parameter) -> Mapping[str, Parameter]:
@@ -129,7 +176,7 @@ def count_capacity(count: Prior, field: str) -> int:
 def scattered(draws: Draws, host: Host, prefix: str, radius: Prior, count: int) -> tuple[Tensor, Tensor]:
     """Positions `[B, count]` at distances drawn from `radius` (arcsec) in random directions about the host."""
     r = draws.values(f"{prefix}.radius", radius, count)
-    sine, cosine = exact.sin_cos_turns(draws.random.uniforms(draws.index, f"{prefix}.angle", count))
+    sine, cosine = exact.sin_cos_turns(draws.uniforms(f"{prefix}.angle", count))
     return host.center_x[:, None] + r * cosine, host.center_y[:, None] + r * sine
 
 
@@ -138,17 +185,20 @@ def used(count: Tensor, capacity: int) -> Tensor:
     return torch.arange(capacity, device=count.device) < count[:, None]
 
 
-def sum_slots(values: Tensor) -> Tensor:
-    """`[B, N]` -> `[B]`, added one after the other: a library's sum rounds differently from device to device."""
-    total = torch.zeros_like(values[:, 0]) if values.shape[1] else values.new_zeros(values.shape[0])
-    for slot in values.unbind(1):
-        total = total + slot
+def sum_slots(values: Tensor, count: Tensor) -> Tensor:
+    """`[B, N]` -> `[B]`: the first `count` slots, added one after the other: a library's sum rounds differently from
+    device to device."""
+    if has_torch_function((values, count)):
+        return handle_torch_function(sum_slots, (values, count), values, count)
+    total = values.new_zeros(values.shape[0])
+    for slot, value in enumerate(values.unbind(1)):
+        total = total + torch.where(count > slot, value, 0.0)
     return total
 
 
-def points_inside(theta_E: Tensor, x: Tensor, y: Tensor, in_use: Tensor, host: Host) -> Tensor:
-    """Mean convergence within the host's Einstein radius of point masses, `[B, N]` -> `[B]`."""
+def points_inside(theta_E: Tensor, x: Tensor, y: Tensor, count: Tensor, host: Host) -> Tensor:
+    """Mean convergence within the host's Einstein radius of the first `count` point masses, `[B, N]` -> `[B]`."""
     dx, dy = x - host.center_x[:, None], y - host.center_y[:, None]
     area = host.theta_E * host.theta_E
-    inside = in_use & (dx * dx + dy * dy < area[:, None])
-    return sum_slots(torch.where(inside, theta_E * theta_E, 0.0)) / area
+    inside = dx * dx + dy * dy < area[:, None]
+    return sum_slots(torch.where(inside, theta_E * theta_E, 0.0), count) / area

@@ -68,10 +68,9 @@ class VortexPoints(Population):
             "center_y": y,
         }
         count = torch.full_like(mass, self.points).to(torch.int64)
-        everywhere = torch.ones_like(x, dtype=torch.bool)
         labels = {"mass": mass, "axion_mass": axion_mass, "half_length": half_length, "angle": angle}
         component = Component("vortex", mass_profile("point"), parameters, count)
-        return Drawn((component,), points_inside(theta_E, x, y, everywhere, host), labels)
+        return Drawn((component,), points_inside(theta_E, x, y, count, host), labels)
 
 
 POPULATION = VortexPoints

@@ -85,13 +85,18 @@ class _Caustics:
         if slots and all(n <= self.most_written_out.get(model, 0) for model, n in subhalos.items()):
             layouts.append("written out")
         series = ("series at once", "series by terms") if self.task.case.host == "epl" else ("",)
-        best = (0.0, "", None, None)
+        best: tuple[float, str, Any, Any] = (0.0, "", None, None)
+        failure: Exception | None = None
         for layout, psf_mode, terms in itertools.product(layouts, ("fft", "conv2d"), series):
-            if layout == "written out" and psf_mode not in best[1]:
+            if layout == "written out" and best[1] and psf_mode not in best[1]:
                 continue  # the better PSF is known by now
             simulator, arguments = self._simulator(layout, psf_mode, terms)
             function = self.function(simulator)
-            self.run(function, arguments)
+            try:
+                self.run(function, arguments)
+            except Exception as error:  # e.g. the compiler does not take this variant: another may do
+                failure = error
+                continue
 
             def once(function: Callable = function, arguments: Any = arguments) -> int:
                 self.run(function, arguments)
@@ -101,13 +106,16 @@ class _Caustics:
             if items / seconds > best[0]:
                 choice = ", ".join(word for word in (layout, psf_mode, terms) if word)
                 best = (items / seconds, choice, function, arguments)
+        if not best[1]:
+            raise Refused("failed: " + " ".join(str(failure).split())[:150])
         _, self.notes, self._function, self._arguments = best
 
     def _simulator(self, layout: str, psf_mode: str, terms: str) -> tuple[Any, Any]:
         c = self.caustics
         cosmology = c.FlatLambdaCDM(name="cosmology")
         kinds = {"sie": c.SIE, "epl": c.EPL, "shear": c.ExternalShear, "point": c.Point, "tnfw": c.TNFW}
-        planes, given = [], {}
+        planes: list[Any] = []
+        given: dict[tuple[str, str], np.ndarray] = {}
         for number, lens in enumerate(self.lenses):
             own = self._own(lens, cosmology)
             fixed: dict[str, Any] = {"x0": 0.0, "y0": 0.0} if lens.model == "shear" else {}

@@ -30,7 +30,8 @@ class CompiledFormulas(OnTorch):
         self.scene, self.observation = scene_of(draw_systems(task), task), observation_of(task)
         self.x, self.y = (t.to(self.device, torch.float32) for t in self.observation.rays())
         self.parameters = [[c.parameters[p.name] for p in c.profile.parameters] for c in self.scene.mass]
-        self.compiled = torch.compile(self._images)
+        torch._dynamo.reset()  # else the next task of this process would count as one more shape of the last
+        self.compiled = torch.compile(self._images, dynamic=False)
 
     def _images(self, parameters: list[list[Tensor]], x: Tensor, y: Tensor) -> Tensor:
         beta_x, beta_y = x, y

@@ -16,56 +16,61 @@ from lensgen_kernels.c_source import PRELUDE, formula_source, functions_source, 
 from lensgen_kernels.graph import UNIFORM, Node
 
 COMPILER = shutil.which("g++") or shutil.which("c++")
-needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler (g++ or c++) to test printed formulas with")
-
 REALS = {"float": torch.float32, "double": torch.float64}
+# contraction would change bits (NVRTC has -fmad=false); no warning: nothing is promoted or narrowed behind our backs
+FLAGS = ["-O1", "-ffp-contract=off", "-Wall", "-Wno-unused", "-Wconversion", "-Wdouble-promotion", "-Werror"]
 
 
 class Library:
-    """Add formulas, `build` once, then `call`."""
+    """`add` formulas, `build` once, then `call`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._functions: dict[str, str] = {}  # text of called functions, which several formulas share
-        self._texts: list[str] = []
+        self._texts = [PRELUDE]
         self._outputs: dict[str, tuple[int, torch.dtype]] = {}
         self._library: ctypes.CDLL | None = None
 
     def add(self, name: str, inputs: Sequence[Node], outputs: Sequence[Node], real: str) -> None:
-        # the same function for float and for double would be the same name
-        functions = functions_source(outputs, real)
-        assert not functions or real == "double"
-        self._functions[functions] = ""
+        text = functions_source(outputs, real) + formula_source(name, inputs, outputs, real)
         call = f"lg_{name}({', '.join(f'in[{k}]' for k in range(len(inputs)))})"
-        self._loop(name, formula_source(name, inputs, outputs, real), call, "", len(inputs), len(outputs), real)
+        self._loop(name, text, call, inputs, outputs, real)
 
     def add_split(self, name: str, inputs: Sequence[Node], outputs: Sequence[Node], real: str) -> None:
+        """The same by way of its uniform and its varying part."""
         split = split_formula_source(name, inputs, outputs, real)
-        first = [f"in[{k}]" for k, node in enumerate(inputs) if node.rate <= UNIFORM]
-        second = [f"in[{k}]" for k, node in enumerate(inputs) if node.rate > UNIFORM]
-        before = f"{real} once[{split.once + 1}]; lg_{name}_once({', '.join([*first, 'once'])});"
+        first, second = ([f"in[{k}]" for k, n in enumerate(inputs) if (n.rate <= UNIFORM) == u] for u in (True, False))
+        # one number more than is needed: C++ has no arrays of none
+        before = f"{real} once[{split.once + 1}]; lg_{name}_once({', '.join([*first, 'once'])}); "
         call = f"lg_{name}({', '.join([*second, 'once'])})"
-        self._loop(name, split.text, call, before, len(inputs), len(outputs), real)
+        self._loop(name, functions_source(outputs, real) + split.text, call, inputs, outputs, real, before)
 
-    def _loop(self, name: str, text: str, call: str, before: str, inputs: int, outputs: int, real: str) -> None:
-        members = [f".v{k}" for k in range(outputs)] if outputs > 1 else [""]
+    def _loop(
+        self,
+        name: str,
+        text: str,
+        call: str,
+        inputs: Sequence[Node],
+        outputs: Sequence[Node],
+        real: str,
+        before: str = "",
+    ) -> None:
+        members = [f".v{k}" for k in range(len(outputs))] if len(outputs) > 1 else [""]
         stores = " ".join(f"out[{k}] = o{member};" for k, member in enumerate(members))
+        # a name space each: functions that formulas call are numbered within each graph
         self._texts.append(
-            f"{text}extern \"C\" void run_{name}(const {real}* in, {real}* out, long rows) {{\n"
-            f"    for (long r = 0; r < rows; r++, in += {inputs}, out += {outputs}) {{\n"
-            f"        {before} const auto o = {call}; {stores}\n    }}\n}}\n"
+            f"namespace n_{name} {{\n{text}"
+            f'extern "C" void run_{name}(const {real}* in, {real}* out, long rows) {{\n'
+            f"    for (long r = 0; r < rows; r++, in += {len(inputs)}, out += {len(outputs)}) {{\n"
+            f"        {before}const auto o = {call}; {stores}\n    }}\n}}\n}}\n"
         )
-        self._outputs[name] = outputs, REALS[real]
-
-    def text(self) -> str:
-        return "\n".join([PRELUDE, *self._functions, *self._texts])
+        self._outputs[name] = len(outputs), REALS[real]
 
     def build(self) -> Library:
+        if COMPILER is None:
+            pytest.skip("no C++ compiler (g++ or c++) to test printed formulas with")
         source, library = self._folder / "formulas.cpp", self._folder / "formulas.so"
-        source.write_text(self.text())
-        # contraction would change bits; NVRTC is asked not to with -fmad=false
-        flags = ["-O1", "-ffp-contract=off", "-Wall", "-Werror", "-Wno-unused", "-Wconversion", "-Wdouble-promotion"]
-        command = [str(COMPILER), *flags, "-shared", "-fPIC", "-o", str(library), str(source)]
+        source.write_text("\n".join(self._texts))
+        command = [COMPILER, *FLAGS, "-shared", "-fPIC", "-o", str(library), str(source)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[:3000]
         self._library = ctypes.CDLL(str(library))

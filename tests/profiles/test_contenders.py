@@ -57,7 +57,7 @@ def test_one_core_limits_every_thread_pool():
 
 def test_compiled_formulas_are_the_reference(monkeypatch):
     """Without the compiler, which takes a quarter of a minute."""
-    monkeypatch.setattr("torch.compile", lambda function: function)
+    monkeypatch.setattr("torch.compile", lambda function, **options: function)
     for name in ("epl", "25 points"):
         task = Task(CASES[name], size=24, batch=2, supersampling=2)
         images = CompiledFormulas(task).check_images()

@@ -1,0 +1,108 @@
+"""Drawing systems by one kernel: the torch code of `lensgen.draw`, called once with what leaves a graph.
+
+What `draw_values` does with tensors it does here with nodes of a graph, and the graph becomes a kernel; so a new
+prior or population needs nothing here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lensgen.draw import Systems, Values, draw_values
+from lensgen.draw import draw as draw_by_torch
+from lensgen.preset import Preset
+from lensgen.priors import Prior
+from lensgen.rng import RandomSource, name_hash
+from lensgen.substructure.population import Drawn, Draws, Host, Population
+from lensgen_kernels import cpu
+from lensgen_kernels.graph import CONSTANT, INT, REAL, UNIFORM, VARYING, Graph, Node
+from lensgen_kernels.system_kernel import Output, system_source
+
+
+class _TracedDraws(Draws):
+    """Stands for the random values of one system."""
+
+    def __init__(self, graph: Graph) -> None:
+        object.__setattr__(self, "graph", graph)
+
+    def uniforms(self, name: str, count: int) -> Any:
+        return self.graph.node("uniform", name_hash(name), "slot", rate=VARYING, slots=count)
+
+    def _uniforms(self, name: str, prior: Prior, count: int) -> Any:
+        return self.uniforms(name, count)
+
+    def within_class(self, label: Any, number: int, host: Host, population: Population, prefix: str) -> Drawn:
+        region = number + 1  # 0 is what all classes have
+        self.graph.enter(region)
+        drawn = population.draw(self, host, prefix)
+        self.graph.leave()
+
+        def place(value: Any, empty: float, count: Any = None) -> Any:
+            node = self.graph.lift(value)
+            nothing = self.graph.constant(empty, node.kind)
+            rate = max(node.rate, UNIFORM)
+            return self.graph.node("placed", node, nothing, self.graph.constant(region, INT), kind=node.kind, rate=rate)
+
+        return drawn.placed(place)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a value stands in the rows that the kernel writes."""
+
+    array: str
+    column: int
+    slots: int | None
+
+
+class Drawer:
+    """Draws the systems of one preset."""
+
+    def __init__(self, preset: Preset, dtype: torch.dtype) -> None:
+        self.preset, self.dtype = preset, dtype
+        graph = Graph(exact=True)
+        traced = draw_values(preset, _TracedDraws(graph), dtype == torch.float64)
+        self.outputs: list[Output] = []
+        self.rows: dict[str, list[float]] = {"real": [], "whole": []}
+        # the slots of each component, and how many of them have values
+        self._slots = {
+            c.name: (max((v.slots or 1 for v in c.parameters.values()), default=1), c.count.operands[0])
+            for c in traced.substructure
+        }
+        self.places: Values = traced.map(lambda name, node: self._placed(name, graph.lift(node)))
+        self.source = system_source(graph, graph.lift(traced.label), self.outputs)
+
+    def _placed(self, name: str, node: Node) -> _Place:
+        """A place in the rows for one value."""
+        array = "real" if node.kind == REAL else "whole"
+        row = self.rows[array]
+        component, _, parameter = name.rpartition(".")
+        slots, count = None, None
+        if parameter != "count":
+            slots, count = self._slots.get(component.removeprefix("mass."), (None, None))
+        empty = node.operands[1].args[0] if node.op == "placed" else node.args[0] if node.op == "const" else 0.0
+        place = _Place(array, len(row), slots)
+        row.extend([empty] * (slots or 1))
+        if node.rate > CONSTANT:
+            self.outputs.append(Output(node, array, place.column, count))
+        return place
+
+    def __call__(self, random: RandomSource, index: Tensor) -> Systems:
+        """The systems of `index` `[B]` int64 on the CPU: the same bits as from `lensgen.draw.draw`."""
+        real = torch.tensor([self.rows["real"]], dtype=torch.float32).repeat(len(index), 1)
+        whole = torch.tensor([self.rows["whole"]], dtype=torch.int64).repeat(len(index), 1)
+        arrays = {"real": real, "whole": whole}
+        rows = (real.numpy(), whole.numpy())
+        if not cpu.draw(self.source, index.numpy(), random.key, *rows, torch.get_num_threads()):
+            return draw_by_torch(self.preset, random, index, self.dtype)  # it says what is wrong with these systems
+
+        def read(name: str, place: Any) -> Tensor:
+            rows = arrays[place.array]
+            return rows[:, place.column] if place.slots is None else rows[:, place.column : place.column + place.slots]
+
+        return self.places.map(read).systems(self.dtype)

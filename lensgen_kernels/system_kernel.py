@@ -1,0 +1,174 @@
+"""Source of a kernel that draws systems: the traced values of one preset in, a Python module out.
+
+For each image index: what all systems have, then what its class has, slot by slot, then what follows from both.
+Everything is float64 in the order in which it is written, without contraction: the bits are those of torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lensgen_kernels.graph import INT, VARYING, Function, Graph, Node
+from lensgen_kernels.numba_source import NumbaPrinter, printable
+from lensgen_kernels.source import Source
+from lensgen_kernels.translate import needed
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """One value of every system.
+
+    Args:
+        node: in the graph; of a class when it is "placed".
+        array: "real" (float32) or "whole" (int64), the array with a row a system that it is written to.
+        column: the first of its places in the row.
+        count: how many places have a value, or None for one value a system.
+    """
+
+    node: Node
+    array: str
+    column: int
+    count: Node | None
+
+
+class _Body:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.source = Source()
+        self.constants: dict[str, str] = {}
+        self.printer = NumbaPrinter("float64", "t", self.constants)
+        self.done: set[int] = set()  # nodes that have a value, once a system
+
+    def _ready(self, node: Node) -> bool:
+        return node.op in ("const", "input") or node.number in self.done
+
+    def _open(self, node: Node) -> bool:
+        """Whether every value a system that the node needs is there; values a slot are worked out on the way."""
+        return all(
+            self._open(a) if a.rate == VARYING and a.op != "sum_slots" else self._ready(a) for a in node.operands
+        )
+
+    def emit(self, region: int, wanted: list[Node], stores: list[tuple[Output, Node]]) -> None:
+        """Work out `wanted` (once a system) and the values a slot of `stores`, and store the latter."""
+        nodes = needed([*wanted, *(node for _, node in stores), *(o.count for o, _ in stores if o.count is not None)])
+        system = [n for n in printable(nodes) if n.rate < VARYING and n.region == region]
+        while True:
+            for node in system:
+                if node.op != "sum_slots" and not self._ready(node) and all(map(self._ready, node.operands)):
+                    self.source.line(self.printer.line(node))
+                    self.done.add(node.number)
+            sums = [n for n in system if n.op == "sum_slots" and not self._ready(n) and self._open(n)]
+            open_stores = [(o, n) for o, n in stores if self._ready(o.count) and (self._ready(n) or self._open(n))]
+            if not sums and not open_stores:
+                break
+            # one loop for everything that runs over as many slots
+            counts = {n.number: n for n in (*(s.operands[1] for s in sums), *(o.count for o, _ in open_stores))}
+            for number, count in counts.items():
+                self._slots(
+                    count,
+                    [n for n in sums if n.operands[1].number == number],
+                    [(o, n) for o, n in open_stores if o.count.number == number],
+                )
+            stores = [(o, n) for o, n in stores if all(o is not other for other, _ in open_stores)]
+        assert not stores and all(map(self._ready, system)), "a value that depends on itself"
+
+    def _slots(self, count: Node, sums: list[Node], stores: list[tuple[Output, Node]]) -> None:
+        """One loop over the slots in use."""
+        for node in sums:
+            self.source.line(f"{self.printer.name(node)} = 0.0")
+        with self.source.block(f"for slot in range({self.printer.name(count)}):"):
+            roots = [*(n.operands[0] for n in sums), *(node for _, node in stores)]
+            for node in printable(needed(roots)):
+                if node.rate == VARYING:
+                    self.source.line(self.printer.line(node))
+            for node in sums:
+                name = self.printer.name(node)
+                self.source.line(f"{name} = {name} + {self.printer.name(node.operands[0])}")
+            for output, node in stores:
+                self.source.line(self.store(output, node, " + slot"))
+        self.done.update(n.number for n in sums)
+
+    def store(self, output: Output, node: Node, slot: str = "") -> str:
+        value = self.printer.name(node)
+        if output.array == "real":
+            value = f"real32({value})"
+        elif node.kind != INT:
+            value = f"to_int({value})"
+        return f"{output.array}[b, {output.column}{slot}] = {value}"
+
+
+def _function(function: Function, constants: dict[str, str]) -> list[str]:
+    source = Source()
+    printer = NumbaPrinter("float64", "t", constants)
+    source.line('@njit(error_model="numpy")')
+    with source.block(f"def {function.name}({', '.join(n.args[0] for n in function.inputs)}):"):
+        source.line("stay_a_call()")
+        for node in printable(needed(function.outputs)):
+            source.line(printer.line(node))
+        source.line(f"return ({', '.join(map(printer.name, function.outputs))},)")
+    return [source.text(), ""]
+
+
+def system_source(graph: Graph, label: Node, outputs: list[Output]) -> str:
+    """The text of a module with `draw(first, last, index, key0, key1, real, whole, failed)`.
+
+    Rows of `real` float32 and `whole` int64 must hold what systems without a value have; `index` int64 is that of the
+    images. `failed` int64 `[1]` is set to 1 if a check of some system does not hold.
+    """
+    body = _Body(graph)
+    source = body.source
+    # values of a class are handed on by variables of their own: the rest of the kernel is outside its branch
+    placed = [n for n in needed([o.node for o in outputs] + graph.checks) if n.op == "placed"]
+    regions = sorted({n.operands[2].args[0] for n in placed})
+    after = {n.number for n in graph.nodes if n.op == "placed"}
+    for node in graph.nodes:
+        if any(a.number in after for a in node.operands):
+            after.add(node.number)
+    source.line('@njit(cache=True, nogil=True, error_model="numpy")')
+    with source.block("def draw(first, last, index, key0, key1, real, whole, failed):"):
+        with source.block("for b in range(first, last):"):
+            source.line("image = np.uint64(index[b])")
+            common = [n for n in needed([o.node for o in outputs] + graph.checks + [label])
+                      if n.region == 0 and n.rate < VARYING and n.number not in after]  # fmt: skip
+            body.emit(0, common, [])
+            for node in (n for n in placed if n.rate < VARYING):
+                source.line(f"{body.printer.name(node)} = {body.printer.name(node.operands[1])}")
+            for region in regions:
+                inside = [n for n in placed if n.operands[2].args[0] == region]
+                with source.block(f"if {body.printer.name(label)} == {region - 1}:"):
+                    stores = [
+                        (o, o.node.operands[0]) for o in outputs if o.count is not None and any(o.node is n for n in inside)
+                    ]
+                    checks = [c for c in graph.checks if c.region == region]
+                    values = [n for n in inside if n.operands[0].rate < VARYING]
+                    body.emit(region, [*(n.operands[0] for n in values), *checks], stores)
+                    for node in values:
+                        source.line(f"{body.printer.name(node)} = {body.printer.name(node.operands[0])}")
+                    _checks(body, checks)
+            body.done.update(n.number for n in placed)
+            rest = [o.node for o in outputs if o.count is None] + [c for c in graph.checks if c.region == 0]
+            body.emit(0, [n for n in rest if n.op not in ("const", "input")], [])
+            for output in outputs:
+                if output.count is None:
+                    source.line(body.store(output, output.node))
+            _checks(body, [c for c in graph.checks if c.region == 0])
+    functions = [line for f in graph.functions.values() for line in _function(f, body.constants)]
+    tables = [f"table{k} = np.array({list(values)!r})" for k, values in enumerate(graph.tables)]
+    constants = [f"{name} = {text}" for text, name in body.constants.items()]
+    return "\n".join([*_HEAD, *tables, *constants, "", "", *functions, source.text()])
+
+
+def _checks(body: _Body, checks: list[Node]) -> None:
+    for check in checks:
+        with body.source.block(f"if not ({body.printer.name(check)}):"):
+            body.source.line("failed[0] = 1")
+
+
+_HEAD = [
+    '"""Written by lensgen_kernels; safe to delete, and made again when it is missing."""',
+    "import numpy as np",
+    "from numba import njit",
+    "from lensgen_kernels.intrinsics import *",
+    "from lensgen_kernels.philox import bisect_left, uniform",
+    "",
+]
