@@ -78,6 +78,8 @@ class Batch:
     def cat(batches: list[Batch]) -> Batch:
         """Several batches of the same preset as one."""
         first = batches[0]
+        if len(batches) == 1:
+            return first
         return replace(
             first,
             image=torch.cat([b.image for b in batches]),

@@ -1,123 +1,137 @@
-"""The fused CPU engine: what lensgen knows, in the terms of `lensgen_kernels`. The one file that imports it.
+"""The fused CPU engine: what lensgen knows, in the terms of `lensgen_kernels`.
 
-The kernels are made of the same formulas that the torch engine calls: nothing of a profile, a noise recipe or a
-population is written here.
+The kernels are made of the same formulas that the torch engine calls: nothing of a profile or a noise recipe is
+written here. Same bits however batched and on however many threads: each image is worked out by itself.
 """
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lensgen.noise import Detector, NoiseRecipe
+from lensgen.noise import NoiseRecipe
 from lensgen.observation import Noise, Observation
-from lensgen.psf import GaussianPSF, PixelPSF
+from lensgen.psf import PixelPSF
 from lensgen.rng import name_hash
 from lensgen.scene import Component, Scene
 from lensgen_kernels import cpu, tables
+from lensgen_kernels.errors import TranslationError
 from lensgen_kernels.image_kernel import DenseFilter, Filter, ImageProgram, NoiseTerm, Term
 from lensgen_kernels.intrinsics import LANES
 
 _DETECTOR = ("sky", "total_read_noise", "read_variance")
 _UNIFORMS = ("shot", "read")
-TABLES = True
+_LARGEST_KERNEL = 65  # pixels: beyond, the torch engine's Fourier transforms are faster
 
 
-def _term_of(component: Component, what: str) -> Term:
+def refusal(scene: Scene, observation: Observation, noise: Noise | None) -> str | None:
+    """What of these the engine cannot do, or None."""
+    psf = observation.psf
+    if isinstance(psf, PixelPSF) and psf.kernel.shape[0] > _LARGEST_KERNEL:
+        size = psf.kernel.shape[0]
+        return f"its PSF kernels have at most {_LARGEST_KERNEL}x{_LARGEST_KERNEL} pixels, this one {size}x{size}"
+    try:
+        cpu.prepare(_program(scene, observation, noise, tabulated=True))
+    except TranslationError as error:
+        return f"a formula cannot be translated: {error}"
+    return None
+
+
+def render(scene: Scene, observation: Observation, noise: Noise | None, tabulated: bool = True) -> Tensor:
+    """Images `[B, H, W]` float32, e-/s per pixel (or in the unit of the noise recipe)."""
+    batch, s = len(scene), observation.supersampling
+    out = torch.from_numpy(cpu.empty((batch, observation.height * observation.width)))
+    cpu.render(
+        _program(scene, observation, noise, tabulated),
+        out.numpy(),
+        _scalars(scene, batch),
+        [_slots(c) for c in scene.components if c.count is not None],
+        _rays(observation),
+        (s * observation.height, s * observation.width),
+        observation.pixel_scale**2,
+        [w.to(torch.float32).numpy() for _, w in _filters(observation)],
+        _noise_numbers(noise, batch),
+        torch.get_num_threads(),
+    )
+    return out.unflatten(1, (observation.height, observation.width))
+
+
+def _program(scene: Scene, observation: Observation, noise: Noise | None, tabulated: bool) -> ImageProgram:
+    return ImageProgram(
+        mass=tuple(_term(c, "deflection") for c in scene.mass),
+        source=tuple(_term(c, "surface_brightness") for c in scene.source),
+        lens_light=tuple(_term(c, "surface_brightness") for c in scene.lens_light),
+        scaled=scene.deflection_scale is not None,
+        filters=tuple(f for f, _ in _filters(observation)),
+        noise=None if noise is None else _noise_term(noise.recipe),
+        tabulated=tabulated and tables.supported(),
+    )
+
+
+def _term(component: Component, what: str) -> Term:
     profile = component.profile
     statics = tuple(component.statics[name] for name in profile.statics)
     return Term(profile.formulas[what], len(profile.parameters), statics, component.count is not None)
 
 
 @lru_cache(maxsize=64)
-def _noise_term(recipe: NoiseRecipe) -> NoiseTerm | None:
-    if recipe.name == "none":
-        return None
-
-    def apply(clean, exposure, detector, uniform):
-        return recipe.apply(clean, exposure, detector, uniform)
-
-    return NoiseTerm(apply, _DETECTOR, _UNIFORMS)
+def _noise_term(recipe: NoiseRecipe) -> NoiseTerm:
+    return NoiseTerm(recipe.apply, _DETECTOR, _UNIFORMS)
 
 
-def _filters(observation: Observation) -> tuple[tuple[Filter | DenseFilter, ...], list[Tensor]]:
-    """The optics: average over a pixel's rays, and PSF, as filters with their weights."""
+@lru_cache(maxsize=64)
+def _filters(observation: Observation) -> list[tuple[Filter | DenseFilter, Tensor]]:
+    """The optics as filters and their weights: the mean over a pixel's rays, and the PSF."""
     s, psf = observation.supersampling, observation.psf
+    mean = torch.full((s,), 1.0 / s, dtype=torch.float64)
+    means: list[tuple[Filter | DenseFilter, Tensor]] = [(Filter(s, s, 0, "nearest"), mean)] if s > 1 else []
     fine = observation.psf_supersampled
-    scale = observation.pixel_scale / s if fine else observation.pixel_scale
-    box = torch.full((s,), 1.0 / s, dtype=torch.float64)
+    blur: list[tuple[Filter | DenseFilter, Tensor]] = []
     if isinstance(psf, PixelPSF):
         # a convolution is the correlation with the kernel turned round
-        blur: list[tuple[Filter | DenseFilter, Tensor]] = [
-            (DenseFilter(psf.kernel.shape[0]), psf.kernel.flip(0, 1).flatten())
-        ]
+        blur = [(DenseFilter(psf.kernel.shape[0]), psf.kernel.flip(0, 1).flatten())]
     else:
-        weights = torch.tensor(psf.weights(scale), dtype=torch.float64)
+        weights = torch.tensor(psf.weights(observation.pixel_scale / (s if fine else 1)), dtype=torch.float64)
         radius = len(weights) // 2
         if fine and s > 1:  # both are sums over rows and columns: one filter does them together
-            both = torch.nn.functional.conv1d(weights.view(1, 1, -1), box.view(1, 1, -1), padding=s - 1).flatten()
-            return (Filter(len(both), s, radius, psf.edge),), [both]
-        blur = [(Filter(len(weights), 1, radius, psf.edge), weights)] if radius > 0 else []
-    average: list[tuple[Filter | DenseFilter, Tensor]] = [(Filter(s, s, 0, "nearest"), box)] if s > 1 else []
-    steps = blur + average if fine else average + blur
-    return tuple(f for f, _ in steps), [w for _, w in steps]
+            both = torch.nn.functional.conv1d(weights.view(1, 1, -1), mean.view(1, 1, -1), padding=s - 1).flatten()
+            return [(Filter(len(both), s, radius, psf.edge), both)]
+        if radius > 0:
+            blur = [(Filter(len(weights), 1, radius, psf.edge), weights)]
+    return blur + means if fine else means + blur
 
 
-def _scalars(scene: Scene, components: tuple[Component, ...]) -> list[Tensor]:
-    return [c.parameters[p.name] for c in components if c.count is None for p in c.profile.parameters]
+def _scalars(scene: Scene, batch: int) -> np.ndarray:
+    """The numbers of components without slots, `[B, S]`, in the kernel's order."""
+
+    def of(components: tuple[Component, ...]) -> list[Tensor]:
+        return [c.parameters[p.name] for c in components if c.count is None for p in c.profile.parameters]
+
+    scale = [] if scene.deflection_scale is None else [scene.deflection_scale]
+    columns = of(scene.mass) + scale + of(scene.source + scene.lens_light)
+    return (torch.stack(columns, 1) if columns else torch.empty(batch, 0)).detach().numpy()
 
 
-def render(scene: Scene, observation: Observation, noise: Noise | None) -> Tensor:
-    """Images `[B, H, W]` float32, e-/s per pixel (or in the unit of the noise recipe)."""
-    filters, weights = _filters(observation)
-    program = ImageProgram(
-        mass=tuple(_term_of(c, "deflection") for c in scene.mass),
-        source=tuple(_term_of(c, "surface_brightness") for c in scene.source),
-        lens_light=tuple(_term_of(c, "surface_brightness") for c in scene.lens_light),
-        scaled=scene.deflection_scale is not None,
-        filters=filters,
-        noise=None if noise is None else _noise_term(noise.recipe),
-        tabulated=TABLES and tables.supported(),
-    )
-    batch, s = len(scene), observation.supersampling
-    out = torch.empty(batch, observation.height, observation.width)
-    columns = _scalars(scene, scene.mass)
-    if scene.deflection_scale is not None:
-        columns.append(scene.deflection_scale)
-    columns += _scalars(scene, scene.source + scene.lens_light)
-    scalars = torch.stack(columns, 1) if columns else torch.empty(batch, 0)
-    slots = [
-        (torch.stack([c.parameters[p.name] for p in c.profile.parameters], 2).numpy(), c.count.numpy())
-        for c in scene.components
-        if c.count is not None
-    ]
-    cpu.render(
-        program,
-        out.view(batch, -1).numpy(),
-        scalars.numpy(),
-        slots,
-        _rays(observation),
-        (s * observation.height, s * observation.width),
-        observation.pixel_scale**2,
-        [w.to(torch.float32).numpy() for w in weights],
-        _noise_arrays(noise, batch),
-        torch.get_num_threads(),
-    )
-    return out
+def _slots(component: Component) -> tuple[np.ndarray, np.ndarray]:
+    assert component.count is not None
+    values = torch.stack([component.parameters[p.name] for p in component.profile.parameters], 2)
+    return values.detach().numpy(), component.count.numpy()
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def _rays(observation: Observation) -> tuple[np.ndarray, np.ndarray]:
+    """x and y of all rays, and some more to fill the last vector."""
     x, y = observation.rays()
     padding = (0, -len(x) % LANES)
-    return tuple(torch.nn.functional.pad(t, padding).to(torch.float32).numpy() for t in (x, y))
+    x, y = (torch.nn.functional.pad(t, padding).to(torch.float32) for t in (x, y))
+    return x.numpy(), y.numpy()
 
 
-def _noise_arrays(noise: Noise | None, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _noise_numbers(noise: Noise | None, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Exposures, indices, keys of the random numbers, and the detector's numbers."""
     if noise is None:
         return np.ones(batch, np.float32), np.zeros(batch, np.int64), np.zeros(4, np.uint64), np.zeros(3, np.float32)
     keys = [*noise.random.key, *(name_hash(f"noise.{name}") for name in _UNIFORMS)]

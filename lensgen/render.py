@@ -2,50 +2,153 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from lensgen import torch_engine
-from lensgen.errors import ParameterError, unknown_name
+from lensgen.errors import EngineError, ParameterError, unknown_name
+from lensgen.notice import say_once
 from lensgen.observation import Noise, Observation
 from lensgen.scene import Scene
 
-ENGINES = {"torch": torch_engine.render}
+
+@dataclass(frozen=True)
+class Engine:
+    """What an engine can do, and where it is.
+
+    Args:
+        module: has `render(scene, observation, noise, **options)` and `refusal(scene, observation, noise)`, which says
+            what of them it cannot do, or None; imported when the engine is first used.
+        summary: in a few words.
+        devices, dtypes: that it renders on and in.
+        derivatives: whether gradients flow through its images.
+        needs: the package it cannot do without.
+        options: for `render`.
+    """
+
+    module: str
+    summary: str
+    devices: tuple[str, ...]
+    dtypes: tuple[torch.dtype, ...]
+    derivatives: bool = False
+    needs: str = "torch"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def load(self) -> ModuleType:
+        return importlib.import_module(self.module)
+
+    def unfit(self, device: torch.device, dtype: torch.dtype) -> str | None:
+        """Why it cannot render on this device and in this dtype, or None."""
+        if device.type not in self.devices:
+            return f"it runs on {' and '.join(self.devices)}, not on {device.type}"
+        if dtype not in self.dtypes:
+            return f"it renders in {' and '.join(map(str, self.dtypes))}, not in {dtype}"
+        if importlib.util.find_spec(self.needs) is None:
+            return f"{self.needs} is not installed (pip install {self.needs})"
+        return None
+
+    def refusal(self, scene: Scene, observation: Observation, noise: Noise | None) -> str | None:
+        """Why it cannot render these, or None."""
+        if (reason := self.unfit(scene.device, scene.dtype)) is not None:
+            return reason
+        if not self.derivatives and _derivatives_wanted(scene):
+            return "gradients do not flow through it, and a parameter of the scene requires them"
+        return self.load().refusal(scene, observation, noise)
 
 
-def pick_engine(engine: str) -> str:
-    """ "auto" or an engine's name -> the engine that will run; UnknownNameError for any other."""
+_FUSED = {"module": "lensgen.cpu_engine", "devices": ("cpu",), "dtypes": (torch.float32,), "needs": "numba"}
+
+ENGINES: dict[str, Engine] = {
+    "cpu": Engine(summary="fused kernels, float32 on the CPU", **_FUSED),
+    "cpu_closed": Engine(summary="as cpu, without tables of halos", options={"tabulated": False}, **_FUSED),
+    "torch": Engine(
+        "lensgen.torch_engine", "plain torch, any device, differentiable", ("cpu", "cuda"),
+        (torch.float32, torch.float64), derivatives=True,
+    ),
+}  # fmt: skip
+AUTO = ("cpu", "torch")  # the faster first
+
+
+def _derivatives_wanted(scene: Scene) -> bool:
+    tensors = [t for c in scene.components for t in c.parameters.values()]
+    if scene.deflection_scale is not None:
+        tensors.append(scene.deflection_scale)
+    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        return True
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor  # inside torch.func.jvp, grad, vmap
+    return any(wrapped(t) or torch.autograd.forward_ad.unpack_dual(t).tangent is not None for t in tensors)
+
+
+def _cannot(engine: str, reason: str) -> EngineError:
+    return EngineError(f"engine {engine!r} cannot do this: {reason}. Fix: engine='auto', or 'torch', which does it all.")
+
+
+def pick_engine(engine: str, device: torch.device, dtype: torch.dtype) -> str:
+    """ "auto" or an engine's name -> the engine for images of this dtype on this device.
+
+    Raises UnknownNameError for a name that is not there, EngineError for an engine that cannot.
+    """
     if engine == "auto":
-        return "torch"
+        return next(name for name in AUTO if ENGINES[name].unfit(device, dtype) is None)
     if engine not in ENGINES:
         raise unknown_name("engine", engine, (*ENGINES, "auto"))
+    if (reason := ENGINES[engine].unfit(device, dtype)) is not None:
+        raise _cannot(engine, reason)
     return engine
+
+
+def _fitting(engine: str, scene: Scene, observation: Observation, noise: Noise | None) -> str:
+    """The engine that renders these; says once which one was picked, and why not a faster one."""
+    if engine != "auto":
+        pick_engine(engine, scene.device, scene.dtype)
+        if (reason := ENGINES[engine].refusal(scene, observation, noise)) is not None:
+            raise _cannot(engine, reason)
+        return engine
+    why = ""
+    for name in AUTO:
+        reason = ENGINES[name].refusal(scene, observation, noise)
+        if reason is None:
+            say_once(f"engine '{name}' ({ENGINES[name].summary}){why}")
+            return name
+        if scene.device.type in ENGINES[name].devices:
+            why += f"; not '{name}': {reason}"
+    raise AssertionError("the torch engine does it all")
 
 
 def render(scene: Scene, observation: Observation, noise: Noise | None = None, engine: str = "auto") -> Tensor:
     """Images `[B, H, W]` in the dtype and on the device of the scene, e-/s per pixel unless the recipe says counts.
 
-    The same system gives the same bits, however systems are batched, on the same machine with as many threads.
+    The same system gives the same bits from the same engine on the same machine, however systems are batched.
 
     Args:
         scene: B systems.
         observation: pixel grid and PSF.
         noise: None for the noise-free image.
-        engine: "auto" or "torch".
+        engine: "auto" for the fastest that can, or a name of `ENGINES`.
 
     Raises:
         UnknownNameError: no such engine.
+        EngineError: the engine that was named cannot do this.
         ParameterError: an image holds a value that is not finite.
     """
     if noise is not None and len(noise.index) != len(scene):
         raise ParameterError(
             f"the noise is for {len(noise.index)} images, the scene holds {len(scene)}: give one each."
         )
-    image = ENGINES[pick_engine(engine)](scene, observation, noise)
-    bad = ~torch.isfinite(image.detach()).flatten(1).all(1)
-    if bool(bad.any()):
-        raise ParameterError(
-            f"image {int(bad.nonzero()[0])} of the batch is not finite: a parameter of the scene is not a number "
-            "or far out of range. Component.make checks parameters; build components with it."
-        )
+    name = _fitting(engine, scene, observation, noise)
+    image = ENGINES[name].load().render(scene, observation, noise, **ENGINES[name].options)
+    values = image.detach()
+    if not bool(torch.isfinite(values.sum())):  # one pass; where the sum overflows every image is looked at
+        bad = ~torch.isfinite(values).flatten(1).all(1)
+        if bool(bad.any()):
+            raise ParameterError(
+                f"image {int(bad.nonzero()[0])} of the batch is not finite: a parameter of the scene is not a number "
+                "or far out of range. Component.make checks parameters; build components with it."
+            )
     return image

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from lensgen.batch import Batch
 from lensgen.detectability import detectability
-from lensgen.draw import draw, draw_label
+from lensgen.draw import Systems, draw, draw_label
 from lensgen.errors import ParameterError, require_whole, unknown_name
+from lensgen.notice import say_once
 from lensgen.observation import Noise
 from lensgen.preset import Preset, load_preset
 from lensgen.render import pick_engine, render
@@ -79,7 +80,8 @@ class Simulator:
         self.preset = load_preset(preset)
         self.random = RandomSource(seed, split)
         self.device = resolve_device(device)
-        self.engine = pick_engine(engine)
+        pick_engine(engine, self.device, dtype)  # refuses what cannot be
+        self.engine = engine
         self.outputs = tuple(outputs)
         self.dtype = dtype
 
@@ -158,7 +160,7 @@ class Simulator:
 
     @torch.no_grad()
     def _block(self, index: Tensor) -> Batch:
-        systems = draw(self.preset, self.random, index, self.dtype)
+        systems = self._draw(index)
         noise = Noise(self.preset.recipe, self.preset.detector, systems.exposure, self.random, index)
         observation = self.preset.observation
         maps: dict[str, Tensor] = {}
@@ -177,6 +179,21 @@ class Simulator:
             pixel_scale=observation.pixel_scale,
             maps=maps,
         )
+
+    @cached_property
+    def _draw(self) -> Callable[[Tensor], Systems]:
+        """index `[B]` -> systems: by a kernel where there are any, with the same bits."""
+        if pick_engine(self.engine, self.device, self.dtype) != "torch":
+            from lensgen.cpu_draw import Drawer  # kernels are imported when they are used
+            from lensgen_kernels.errors import TranslationError
+
+            try:
+                drawer = Drawer(self.preset, self.dtype)
+            except TranslationError as error:
+                say_once(f"systems of {self.preset.name!r} are drawn by torch, which is slower: {error}")
+            else:
+                return lambda index: drawer(self.random, index)
+        return lambda index: draw(self.preset, self.random, index, self.dtype)
 
     @cached_property
     def input_scale(self) -> float:

@@ -98,6 +98,11 @@ def _in_chunks(work: Callable[[Tensor], Tensor], order: Tensor, row: int) -> Ten
     return torch.cat(done)[torch.argsort(order)]
 
 
+def refusal(scene: Scene, observation: Observation, noise: Noise | None) -> str | None:
+    """None: this engine does it all."""
+    return None
+
+
 def render(scene: Scene, observation: Observation, noise: Noise | None) -> Tensor:
     """Images `[B, H, W]` in the scene's dtype, e-/s per pixel (or in the unit of the noise recipe)."""
     device = scene.device

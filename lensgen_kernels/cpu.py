@@ -13,6 +13,12 @@ from lensgen_kernels.disk_cache import module
 from lensgen_kernels.image_kernel import ImageProgram, image_source
 
 _SHARE = 16  # systems that a thread takes at a time
+POISON = False  # tests: memory that is about to be written holds NaN, so that what is not written shows
+
+
+def empty(shape: tuple[int, ...]) -> np.ndarray:
+    """float32 memory to be written."""
+    return np.full(shape, np.nan, np.float32) if POISON else np.empty(shape, np.float32)
 
 
 def spread(work: Callable[[int, int], None], systems: int, threads: int) -> None:
@@ -36,8 +42,14 @@ def spread(work: Callable[[int, int], None], systems: int, threads: int) -> None
 
 
 @lru_cache(maxsize=256)
+def prepare(program: ImageProgram) -> str:
+    """The source of a program's kernel; TranslationError for a formula that cannot be translated."""
+    return image_source(program)
+
+
+@lru_cache(maxsize=256)
 def _renderer(program: ImageProgram) -> Callable:
-    return module("image", image_source(program)).render
+    return module("image", prepare(program)).render
 
 
 def render(
@@ -75,8 +87,9 @@ def render(
 
     def work(first: int, last: int) -> None:
         kernel(
-            out.reshape(-1), scalars, *rays, shape[0] * shape[1], *shape, np.float32(area), exposures, index, keys, detector, *weights, *arrays,
-            first, last,
+            out.reshape(-1), scalars, *rays, shape[0] * shape[1], *shape, np.float32(area), exposures, index, keys,
+            detector, *weights, *arrays,
+            first, last, POISON,
         )  # fmt: skip
 
     spread(work, len(out), threads)

@@ -16,7 +16,7 @@ import llvmlite
 import llvmlite.binding
 import numba
 
-_SUPPORT = ("intrinsics.py", "philox.py")
+_SUPPORT = ("intrinsics.py", "support.py", "tables.py")
 _lock = threading.Lock()
 
 

@@ -345,25 +345,31 @@ def _noise(body: _Body, pixels: str) -> None:
         with source.block("for p in range(pixels):"):
             source.line(f"put(out, b * pixels + p, get({pixels}, p))")
         return
+    usual, rare_case = _noise_values(body, noise, rare=False)
+    all_cases, _ = _noise_values(body, noise, rare=True)
+    wanted = [n.args[0] for values in (usual, all_cases) for n in needed(values) if n.op == "input"]
     for k, name in enumerate(noise.uniforms):
-        source.line(f"uniforms(u_{name}, (pixels + 3) // 4, keys[0], keys[1], keys[{2 + k}], index[b])")
-    usual, conditions = _noise_values(body, noise, rare=False)
+        if name in wanted:
+            source.line(f"uniforms(u_{name}, (pixels + 3) // 4, keys[0], keys[1], keys[{2 + k}], index[b])")
     with source.block("for base in range(0, pixels, CHUNK):"):
         source.line("n = min(CHUNK, pixels - base)")
         source.line("start = b * pixels + base")
         source.line("exposure = exposures[b]")
         for k, name in enumerate(noise.detector):
             source.line(f"detector_{name} = detector[{k}]")
-        inputs = [f"clean = get({pixels}, base + p)", *(f"{u} = get(u_{u}, base + p)" for u in noise.uniforms)]
-        if conditions is None:
-            body.loops(usual, "n_", inputs, lambda v: [f"put(out, start + p, {v[0]})"])
+        inputs = [f"clean = get({pixels}, base + p)"]
+        inputs += [f"{name} = get(u_{name}, base + p)" for name in noise.uniforms if name in wanted]
+
+        def write(values: list[str]) -> list[str]:
+            return [f"put(out, start + p, {values[0]})", *(f"rare = ior(rare, flag({v}))" for v in values[1:])]
+
+        if rare_case is None:
+            body.loops(usual, "n_", inputs, write)
             return
         source.line("rare = np.int32(0)")
-        body.loops(
-            (*usual, conditions), "n_", inputs, lambda v: [f"put(out, start + p, {v[0]})", f"rare = ior(rare, flag({v[1]}))"]
-        )
+        body.loops((*usual, rare_case), "n_", inputs, write)
         with source.block("if rare != 0:"):
-            body.loops(_noise_values(body, noise, rare=True)[0], "r_", inputs, lambda v: [f"put(out, start + p, {v[0]})"])
+            body.loops(all_cases, "r_", inputs, write)
 
 
 def _noise_values(body: _Body, noise: NoiseTerm, rare: bool) -> tuple[tuple[Node, ...], Node | None]:
@@ -392,7 +398,7 @@ def image_source(program: ImageProgram) -> str:
         "out", "scalars", "px", "py", "rays", "height", "width", "area", "exposures", "index", "keys", "detector",
         *(f"weights{k}" for k in range(len(program.filters))),
         *(f"{kind}{k}" for k in range(slotted) for kind in ("slots", "counts")),
-        "first", "last",
+        "first", "last", "poison",
     ]  # fmt: skip
     source.line('@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})')
     with source.block(f"def render({', '.join(arguments)}):"):
@@ -405,7 +411,7 @@ def image_source(program: ImageProgram) -> str:
             ("row", f"width + LANES + {margin}"),
             *((f"u_{u}", "pixels + 3") for u in (noise.uniforms if noise else ())),
         ):  # fmt: skip
-            source.line(f"{name} = np.empty({size}, np.float32)")
+            source.line(f"{name} = scratch({size}, poison)")
         for which in body.tables:
             tables.allocate(source, which)
         with source.block("for b in range(first, last):"):
@@ -422,7 +428,7 @@ _HEAD = [
     "import numpy as np",
     "from numba import njit",
     "from lensgen_kernels.intrinsics import *",
-    "from lensgen_kernels.philox import uniforms",
+    "from lensgen_kernels.support import scratch, uniforms",
     "from lensgen_kernels.tables import NODES, WEIGHTS",
     "",
     f"CHUNK = {CHUNK}",

@@ -12,7 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lensgen_kernels.graph import BOOL, CONSTANT, INT, REAL, UNIFORM, VARYING, Function, Graph, Node, reject, to_real, where
+from lensgen_kernels.graph import (
+    BOOL,
+    CONSTANT,
+    INT,
+    REAL,
+    UNIFORM,
+    VARYING,
+    Function,
+    Graph,
+    Node,
+    reject,
+    to_real,
+    where,
+)
 
 # primitives that every printer knows; all real to real
 UNARY = ("sqrt", "exp", "log", "log1p", "sin", "cos", "atan", "erfinv", "floor", "abs")
@@ -173,7 +186,7 @@ def _called(graph: Graph, func: Callable, args: list[Node]) -> Any:
         inner = Graph(exact=graph.exact, lowering=graph.lowering)
         inner.functions, inner.tables = graph.functions, graph.tables
         inputs = [inner.input(f"a{k}", VARYING) for k in range(len(args))]
-        value = func.__wrapped__(*inputs)
+        value = func.__wrapped__(*inputs)  # type: ignore[attr-defined]
         outputs = [inner.lift(v) for v in (value if isinstance(value, tuple) else (value,))]
         name = f"{func.__name__}_{len(graph.functions)}"
         function = graph.functions[func] = Function(name, inner, inputs, outputs)

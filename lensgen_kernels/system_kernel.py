@@ -169,6 +169,6 @@ _HEAD = [
     "import numpy as np",
     "from numba import njit",
     "from lensgen_kernels.intrinsics import *",
-    "from lensgen_kernels.philox import bisect_left, uniform",
+    "from lensgen_kernels.support import bisect_left, uniform",
     "",
 ]

@@ -92,10 +92,10 @@ def radial(ax: Node, ay: Node) -> Radial | None:
 def allocate(source: Source, which: int) -> None:
     """The arrays that hold the tables of one term."""
     source.line(f"slots_max{which} = slots{which}.shape[1]")
-    source.line(f"table{which} = np.empty(slots_max{which} * {LANES * _COUNT}, np.float32)")
-    source.line(f"inner{which} = np.empty(slots_max{which}, np.float32)")
-    source.line(f"z_nodes{which} = np.empty({LANES * (_COUNT + 1)}, np.float32)")
-    source.line(f"values{which} = np.empty({LANES * (_COUNT + 1)}, np.float32)")
+    source.line(f"table{which} = scratch(slots_max{which} * {LANES * _COUNT}, poison)")
+    source.line(f"inner{which} = scratch(slots_max{which}, poison)")
+    source.line(f"z_nodes{which} = scratch({LANES * (_COUNT + 1)}, poison)")
+    source.line(f"values{which} = scratch({LANES * (_COUNT + 1)}, poison)")
 
 
 def fill(body: _Body, which: int, radial: Radial) -> None:

@@ -1,8 +1,8 @@
 """Finds formulas that are written twice, by their text, whatever their variables and intermediate steps are called.
 
-Each function's straight-line assignments are put into the expressions that use them; then names become numbers in the order in which
-they appear, and calls of anything but elementary functions become nameless. Two expressions that read the same after
-that are the same formula. Sums and products in another order are not recognised.
+Straight-line assignments, and functions of the same file, are put into the expressions that use them; then names become
+numbers in the order in which they appear, and calls of anything else but elementary functions become nameless. Two
+expressions that read the same after that are the same formula. Sums and products in another order are not recognised.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 # what the same function is called elsewhere
@@ -71,9 +72,15 @@ class _Values:
 
 
 class _Reader:
-    """Reads one function."""
+    """Reads statements.
 
-    def __init__(self) -> None:
+    Args:
+        helpers: straight-line functions of the same file.
+    """
+
+    def __init__(self, helpers: dict[str, ast.FunctionDef]) -> None:
+        self.helpers = helpers
+        self.depth = 0
         self.values = _Values()
         self.variables: dict[str, int] = {}
         self.roots: list[tuple[int, int]] = []  # line, value
@@ -117,9 +124,24 @@ class _Reader:
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         arguments = [self.value(a) for a in node.args] + [self.value(k.value) for k in node.keywords]
         method = isinstance(node.func, ast.Attribute) and not isinstance(node.func.value, ast.Name)
+        if name in self.helpers and isinstance(node.func, ast.Name) and not node.keywords and self.depth < 8:
+            return self._inlined(self.helpers[name], arguments)
         if method or (isinstance(node.func, ast.Attribute) and node.func.value.id in self.variables):  # type: ignore[attr-defined]
             arguments.insert(0, self.value(node.func.value))  # type: ignore[attr-defined]
         return self.values.add(_ELEMENTARY.get(name, "call"), *((a,) for a in arguments))
+
+    def _inlined(self, function: ast.FunctionDef, arguments: list[int]) -> int:
+        variables, roots = self.variables, self.roots
+        names = [a.arg for a in function.args.args]
+        self.variables, self.roots = dict(zip(names, arguments, strict=False)), []
+        self.depth += 1
+        *body, last = function.body
+        self.body(body)
+        assert isinstance(last, ast.Return) and last.value is not None
+        value = self.value(last.value)
+        self.depth -= 1
+        self.variables, self.roots = variables, roots
+        return value
 
     def assign(self, target: ast.AST, value: int) -> None:
         if isinstance(target, ast.Name):
@@ -160,8 +182,14 @@ class _Reader:
                 self.body(loop.body)
 
 
-def functions(file: Path) -> Iterator[ast.FunctionDef]:
-    yield from (n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.FunctionDef))
+def _straight(function: ast.FunctionDef) -> bool:
+    """Whether it is assignments, and then a value."""
+    *body, last = function.body
+    return (
+        isinstance(last, ast.Return)
+        and last.value is not None
+        and all(isinstance(s, ast.Assign | ast.Expr) for s in body)
+    )
 
 
 def _blocks(function: ast.FunctionDef) -> Iterator[list[ast.stmt]]:
@@ -175,6 +203,7 @@ def _blocks(function: ast.FunctionDef) -> Iterator[list[ast.stmt]]:
                 blocks += [b for name in ("body", "orelse", "finalbody") if (b := getattr(statement, name, None))]
 
 
+@lru_cache(maxsize=1000)
 def fragments(file: Path, least: int) -> list[Fragment]:
     """All expressions of at least so many operations, largest first.
 
@@ -182,10 +211,12 @@ def fragments(file: Path, least: int) -> list[Fragment]:
     part were copied into a function that is given it.
     """
     found: dict[tuple[str, str], Fragment] = {}
-    for function in functions(file):
+    tree = ast.parse(file.read_text())
+    helpers = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef) and _straight(n)}
+    for function in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)):
         for block in _blocks(function):
             for start in range(len(block)):
-                reader = _Reader()
+                reader = _Reader(helpers)
                 reader.body(block[start:])
                 for line, value in dict.fromkeys(reader.roots):
                     text, operations = reader.values.text(value)

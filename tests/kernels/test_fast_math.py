@@ -17,13 +17,14 @@ from lensgen_kernels.numba_source import NumbaPrinter, printable
 from lensgen_kernels.translate import needed
 
 # as renderers are compiled; contraction and the rest change last places
-OPTIONS = {"error_model": "numpy", "fastmath": {"contract", "nsz", "arcp", "ninf"}}
+OPTIONS: dict = {"error_model": "numpy", "fastmath": {"contract", "nsz", "arcp", "ninf"}}
 TINY = float(np.finfo(np.float32).tiny)
 
 
 def compiled(name, arguments):
     """The primitive of `arguments` float32 numbers, and a function of arrays that calls it."""
-    graph, constants = Graph(lowering=LOWERING), {}
+    graph = Graph(lowering=LOWERING)
+    constants: dict[str, str] = {}
     inputs = [graph.input(f"a{k}", VARYING) for k in range(arguments)]
     output = LOWERING[name](*inputs)
     printer = NumbaPrinter("float32", "t", constants)
@@ -39,19 +40,23 @@ def compiled(name, arguments):
     return space["scalar"], numba.njit(**OPTIONS)(space["loop"])
 
 
-@pytest.fixture(scope="module")
-def primitive():
-    made = {}
+class Primitives:
+    """Each compiled when it is first called."""
 
-    def get(name, *arrays):
-        if name not in made:
-            made[name] = compiled(name, len(arrays))
+    def __init__(self) -> None:
+        self.compiled: dict = {}
+
+    def __call__(self, name, *arrays):
+        if name not in self.compiled:
+            self.compiled[name] = compiled(name, len(arrays))
         out = np.full(arrays[0].shape, np.nan, np.float32)
-        made[name][1](out, *arrays)
+        self.compiled[name][1](out, *arrays)
         return out
 
-    get.compiled = made.__getitem__
-    return get
+
+@pytest.fixture(scope="module")
+def primitive():
+    return Primitives()
 
 
 def both_signs(x):
@@ -151,7 +156,7 @@ def test_nothing_is_widened(primitive, name):
     """Every value in between is float32, int32 or a condition: one float64 halves what a vector unit does at once."""
     arguments = 2 if name == "atan2" else 1
     primitive(name, *[np.array([0.5], np.float32)] * arguments)
-    scalar, loop = primitive.compiled(name)
+    scalar, loop = primitive.compiled[name]
     ((signature, result),) = scalar.overloads.items()
     assert signature == (types.float32,) * arguments and result.signature.return_type == types.float32
     kinds = {t for t in result.type_annotation.typemap.values() if isinstance(t, types.Number | types.Boolean)}

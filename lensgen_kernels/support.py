@@ -1,4 +1,8 @@
-"""Philox4x32-10 (Salmon et al. 2011, SC'11) for a CPU's vector units: one loop over counters, rounds unrolled."""
+"""What every CPU kernel calls: random numbers, scratch memory, the search of a table.
+
+Random numbers are those of Philox4x32-10 (Salmon et al. 2011, SC'11): one loop over counters, rounds unrolled, for the
+vector units.
+"""
 
 from __future__ import annotations
 
@@ -78,3 +82,12 @@ def bisect_left(table, x, count):
         else:
             high = middle
     return low
+
+
+@njit
+def scratch(size, poison):
+    """float32 memory to be written; with NaN in it when a test looks for what is not."""
+    memory = np.empty(size, np.float32)
+    if poison:
+        memory[:] = np.nan
+    return memory
