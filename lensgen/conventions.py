@@ -56,3 +56,15 @@ def elliptical_radius(x: Tensor, y: Tensor, e1: Tensor, e2: Tensor, floor: float
     u, v = sheared(x, y, e1, e2)
     n = 1.0 - e1 * e1 - e2 * e2
     return fm.sqrt(fm.maximum((u * u + v * v) / n, floor * floor))
+
+
+def direction(x: Tensor, y: Tensor, e1: Tensor, e2: Tensor, floor: float) -> tuple[Tensor, ...]:
+    """zeta as (|zeta|, cosine, sine), and w = conj(e) (zeta / |zeta|)^2 as (real, imaginary); |zeta| >= floor.
+
+    Deflections of elliptical lenses are series in powers of w, which has no direction where e = 0.
+    """
+    zx, zy = sheared(x, y, e1, e2)
+    length = fm.sqrt(fm.maximum(zx * zx + zy * zy, floor * floor))
+    cosine, sine = zx / length, zy / length
+    cos2, sin2 = cosine * cosine - sine * sine, 2.0 * cosine * sine
+    return length, cosine, sine, e1 * cos2 + e2 * sin2, e1 * sin2 - e2 * cos2

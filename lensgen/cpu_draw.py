@@ -9,23 +9,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lensgen.draw import Systems, Values, draw_values
 from lensgen.draw import draw as draw_by_torch
+from lensgen.notice import say_once
 from lensgen.preset import Preset
 from lensgen.priors import Prior
 from lensgen.rng import RandomSource, name_hash
 from lensgen.substructure.population import Drawn, Draws, Host, Population
 from lensgen_kernels import cpu
+from lensgen_kernels.errors import TranslationError
 from lensgen_kernels.graph import CONSTANT, INT, REAL, UNIFORM, VARYING, Graph, Node
 from lensgen_kernels.system_kernel import Output, system_source
 
 
 class _TracedDraws(Draws):
     """Stands for the random values of one system."""
+
+    graph: Graph
 
     def __init__(self, graph: Graph) -> None:
         object.__setattr__(self, "graph", graph)
@@ -66,7 +69,7 @@ class Drawer:
     def __init__(self, preset: Preset, dtype: torch.dtype) -> None:
         self.preset, self.dtype = preset, dtype
         graph = Graph(exact=True)
-        traced = draw_values(preset, _TracedDraws(graph), dtype == torch.float64)
+        traced: Any = draw_values(preset, _TracedDraws(graph), dtype == torch.float64)
         self.outputs: list[Output] = []
         self.rows: dict[str, list[float]] = {"real": [], "whole": []}
         # the slots of each component, and how many of them have values
@@ -106,3 +109,12 @@ class Drawer:
             return rows[:, place.column] if place.slots is None else rows[:, place.column : place.column + place.slots]
 
         return self.places.map(read).systems(self.dtype)
+
+
+def drawer(preset: Preset, dtype: torch.dtype) -> Drawer | None:
+    """A drawer of the preset's systems, or None, and a line that says why, if they can only be drawn by torch."""
+    try:
+        return Drawer(preset, dtype)
+    except TranslationError as error:
+        say_once(f"systems of {preset.name!r} are drawn by torch, which is slower: {error}")
+        return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,7 +105,7 @@ class Values:
             exposure=self.exposure.to(torch.float32),
         )
 
-    def map(self, change: Callable[[str, Tensor], Tensor]) -> Values:
+    def map(self, change: Callable[[str, Any], Any]) -> Values:
         """The same with `change(name, value)` in place of each value."""
 
         def component(c: Component, place: str) -> Component:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
@@ -62,11 +62,13 @@ class Engine:
         return self.load().refusal(scene, observation, noise)
 
 
-_FUSED = {"module": "lensgen.cpu_engine", "devices": ("cpu",), "dtypes": (torch.float32,), "needs": "numba"}
+_FUSED = Engine(
+    "lensgen.cpu_engine", "fused kernels, float32 on the CPU", ("cpu",), (torch.float32,), needs="numba"
+)  # fmt: skip
 
 ENGINES: dict[str, Engine] = {
-    "cpu": Engine(summary="fused kernels, float32 on the CPU", **_FUSED),
-    "cpu_closed": Engine(summary="as cpu, without tables of halos", options={"tabulated": False}, **_FUSED),
+    "cpu": _FUSED,
+    "cpu_closed": replace(_FUSED, summary="as cpu, without tables of halos", options={"tabulated": False}),
     "torch": Engine(
         "lensgen.torch_engine", "plain torch, any device, differentiable", ("cpu", "cuda"),
         (torch.float32, torch.float64), derivatives=True,
@@ -86,7 +88,9 @@ def _derivatives_wanted(scene: Scene) -> bool:
 
 
 def _cannot(engine: str, reason: str) -> EngineError:
-    return EngineError(f"engine {engine!r} cannot do this: {reason}. Fix: engine='auto', or 'torch', which does it all.")
+    return EngineError(
+        f"engine {engine!r} cannot do this: {reason}. Fix: engine='auto', or 'torch', which does it all."
+    )
 
 
 def pick_engine(engine: str, device: torch.device, dtype: torch.dtype) -> str:

@@ -15,7 +15,6 @@ from lensgen.batch import Batch
 from lensgen.detectability import detectability
 from lensgen.draw import Systems, draw, draw_label
 from lensgen.errors import ParameterError, require_whole, unknown_name
-from lensgen.notice import say_once
 from lensgen.observation import Noise
 from lensgen.preset import Preset, load_preset
 from lensgen.render import pick_engine, render
@@ -184,15 +183,11 @@ class Simulator:
     def _draw(self) -> Callable[[Tensor], Systems]:
         """index `[B]` -> systems: by a kernel where there are any, with the same bits."""
         if pick_engine(self.engine, self.device, self.dtype) != "torch":
-            from lensgen.cpu_draw import Drawer  # kernels are imported when they are used
-            from lensgen_kernels.errors import TranslationError
+            from lensgen.cpu_draw import drawer  # kernels are loaded when they are used
 
-            try:
-                drawer = Drawer(self.preset, self.dtype)
-            except TranslationError as error:
-                say_once(f"systems of {self.preset.name!r} are drawn by torch, which is slower: {error}")
-            else:
-                return lambda index: drawer(self.random, index)
+            fused = drawer(self.preset, self.dtype)
+            if fused is not None:
+                return lambda index: fused(self.random, index)
         return lambda index: draw(self.preset, self.random, index, self.dtype)
 
     @cached_property

@@ -60,7 +60,7 @@ def module(kind: str, text: str) -> ModuleType:
             try:
                 with os.fdopen(handle, "w") as file:
                     file.write(text)
-                os.replace(temporary, path)  # whole or not at all, whoever else writes it at the same time
+                Path(temporary).replace(path)  # whole or not at all, whoever else writes it at the same time
             finally:
                 Path(temporary).unlink(missing_ok=True)
         if not any((folder / "__pycache__").glob(f"{name}.*.nbi")):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import TypeAlias
 
@@ -100,9 +101,7 @@ class ImageProgram:
 
 def _uniform_conditions(outputs: tuple[Node, ...]) -> list[Node]:
     """Conditions that hold for all rays or none, and choose between values that vary."""
-    return [
-        n.args[0] for n in needed(outputs) if n.op == "where" and n.rate == VARYING and n.args[0].rate <= UNIFORM
-    ]
+    return [n.args[0] for n in needed(outputs) if n.op == "where" and n.rate == VARYING and n.args[0].rate <= UNIFORM]
 
 
 class _Body:
@@ -203,9 +202,13 @@ class _Body:
                 self.source.line(line)
 
 
-def _stored(array: str, place: str, value: str, first: bool) -> str:
-    """The line that stores, or adds, a value."""
-    return f"put({array}, {place}, {value})" if first else f"put({array}, {place}, get({array}, {place}) + {value})"
+def _store(places: list[tuple[str, str, str]], first: bool, values: list[str]) -> list[str]:
+    """The lines that store values, or add them to what is there; a place is an array, an index and a factor."""
+    lines = []
+    for (array, index, factor), value in zip(places, values, strict=True):
+        before = "" if first else f"get({array}, {index}) + "
+        lines.append(f"put({array}, {index}, {before}{factor}{value})")
+    return lines
 
 
 def _rays(body: _Body) -> None:
@@ -224,7 +227,7 @@ def _rays(body: _Body) -> None:
             first = k == 0 and not slotted_first
             body.term(
                 term, number, 2, image_plane,
-                lambda v, first=first: [_stored("ax", "p", v[0], first), _stored("ay", "p", v[1], first)],
+                partial(_store, [("ax", "p", ""), ("ay", "p", "")], first),
             )  # fmt: skip
             number += 1
         if program.scaled:
@@ -240,7 +243,7 @@ def _rays(body: _Body) -> None:
             first = k == 0 and not term.slotted
             body.term(
                 term, number, 1, rays,
-                lambda v, first=first: [_stored("light", "base + p", f"area * {v[0]}", first)],
+                partial(_store, [("light", "base + p", "area * ")], first),
             )  # fmt: skip
             number += 1
 

@@ -230,9 +230,7 @@ def add_radial(typingctx, ax, ay, px, py, base, count, center_x, center_y, table
         fma = function("llvm.fma.v16f32", real, real, real)
         permute = function("llvm.x86.avx512.permvar.sf.512", real, whole)
         intp = count.type
-        coefficients = [
-            load("table", builder.add(start, ir.Constant(intp, LANES * k))) for k in range(degree + 1)
-        ]
+        coefficients = [load("table", builder.add(start, ir.Constant(intp, LANES * k))) for k in range(degree + 1)]
         cx, cy, limit = (_splat(builder, value) for value in (center_x, center_y, inner))
         zero = ir.Constant(real, [0.0] * LANES)
         seen = cgutils.alloca_once_value(builder, ir.Constant(mask, [0] * LANES))

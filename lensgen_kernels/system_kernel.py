@@ -31,7 +31,18 @@ class Output:
     count: Node | None
 
 
+@dataclass(frozen=True, eq=False)
+class Store:
+    """An output whose slots are written: their values, and how many there are."""
+
+    output: Output
+    node: Node
+    count: Node
+
+
 class _Body:
+    """Writes the kernel."""
+
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.source = Source()
@@ -48,9 +59,9 @@ class _Body:
             self._open(a) if a.rate == VARYING and a.op != "sum_slots" else self._ready(a) for a in node.operands
         )
 
-    def emit(self, region: int, wanted: list[Node], stores: list[tuple[Output, Node]]) -> None:
+    def emit(self, region: int, wanted: list[Node], stores: list[Store]) -> None:
         """Work out `wanted` (once a system) and the values a slot of `stores`, and store the latter."""
-        nodes = needed([*wanted, *(node for _, node in stores), *(o.count for o, _ in stores if o.count is not None)])
+        nodes = needed([*wanted, *(n for s in stores for n in (s.node, s.count))])
         system = [n for n in printable(nodes) if n.rate < VARYING and n.region == region]
         while True:
             for node in system:
@@ -58,34 +69,34 @@ class _Body:
                     self.source.line(self.printer.line(node))
                     self.done.add(node.number)
             sums = [n for n in system if n.op == "sum_slots" and not self._ready(n) and self._open(n)]
-            open_stores = [(o, n) for o, n in stores if self._ready(o.count) and (self._ready(n) or self._open(n))]
+            open_stores = [s for s in stores if self._ready(s.count) and (self._ready(s.node) or self._open(s.node))]
             if not sums and not open_stores:
                 break
             # one loop for everything that runs over as many slots
-            counts = {n.number: n for n in (*(s.operands[1] for s in sums), *(o.count for o, _ in open_stores))}
+            counts = {n.number: n for n in (*(s.operands[1] for s in sums), *(s.count for s in open_stores))}
             for number, count in counts.items():
                 self._slots(
                     count,
                     [n for n in sums if n.operands[1].number == number],
-                    [(o, n) for o, n in open_stores if o.count.number == number],
+                    [s for s in open_stores if s.count.number == number],
                 )
-            stores = [(o, n) for o, n in stores if all(o is not other for other, _ in open_stores)]
+            stores = [s for s in stores if s not in open_stores]
         assert not stores and all(map(self._ready, system)), "a value that depends on itself"
 
-    def _slots(self, count: Node, sums: list[Node], stores: list[tuple[Output, Node]]) -> None:
+    def _slots(self, count: Node, sums: list[Node], stores: list[Store]) -> None:
         """One loop over the slots in use."""
         for node in sums:
             self.source.line(f"{self.printer.name(node)} = 0.0")
         with self.source.block(f"for slot in range({self.printer.name(count)}):"):
-            roots = [*(n.operands[0] for n in sums), *(node for _, node in stores)]
+            roots = [*(n.operands[0] for n in sums), *(s.node for s in stores)]
             for node in printable(needed(roots)):
                 if node.rate == VARYING:
                     self.source.line(self.printer.line(node))
             for node in sums:
                 name = self.printer.name(node)
                 self.source.line(f"{name} = {name} + {self.printer.name(node.operands[0])}")
-            for output, node in stores:
-                self.source.line(self.store(output, node, " + slot"))
+            for store in stores:
+                self.source.line(self.store(store.output, store.node, " + slot"))
         self.done.update(n.number for n in sums)
 
     def store(self, output: Output, node: Node, slot: str = "") -> str:
@@ -125,33 +136,35 @@ def system_source(graph: Graph, label: Node, outputs: list[Output]) -> str:
         if any(a.number in after for a in node.operands):
             after.add(node.number)
     source.line('@njit(cache=True, nogil=True, error_model="numpy")')
-    with source.block("def draw(first, last, index, key0, key1, real, whole, failed):"):
-        with source.block("for b in range(first, last):"):
-            source.line("image = np.uint64(index[b])")
-            common = [n for n in needed([o.node for o in outputs] + graph.checks + [label])
-                      if n.region == 0 and n.rate < VARYING and n.number not in after]  # fmt: skip
-            body.emit(0, common, [])
-            for node in (n for n in placed if n.rate < VARYING):
-                source.line(f"{body.printer.name(node)} = {body.printer.name(node.operands[1])}")
-            for region in regions:
-                inside = [n for n in placed if n.operands[2].args[0] == region]
-                with source.block(f"if {body.printer.name(label)} == {region - 1}:"):
-                    stores = [
-                        (o, o.node.operands[0]) for o in outputs if o.count is not None and any(o.node is n for n in inside)
-                    ]
-                    checks = [c for c in graph.checks if c.region == region]
-                    values = [n for n in inside if n.operands[0].rate < VARYING]
-                    body.emit(region, [*(n.operands[0] for n in values), *checks], stores)
-                    for node in values:
-                        source.line(f"{body.printer.name(node)} = {body.printer.name(node.operands[0])}")
-                    _checks(body, checks)
-            body.done.update(n.number for n in placed)
-            rest = [o.node for o in outputs if o.count is None] + [c for c in graph.checks if c.region == 0]
-            body.emit(0, [n for n in rest if n.op not in ("const", "input")], [])
-            for output in outputs:
-                if output.count is None:
-                    source.line(body.store(output, output.node))
-            _checks(body, [c for c in graph.checks if c.region == 0])
+    head = source.block("def draw(first, last, index, key0, key1, real, whole, failed):")
+    with head, source.block("for b in range(first, last):"):
+        source.line("image = np.uint64(index[b])")
+        common = [n for n in needed([o.node for o in outputs] + graph.checks + [label])
+                  if n.region == 0 and n.rate < VARYING and n.number not in after]  # fmt: skip
+        body.emit(0, common, [])
+        for node in (n for n in placed if n.rate < VARYING):
+            source.line(f"{body.printer.name(node)} = {body.printer.name(node.operands[1])}")
+        for region in regions:
+            inside = [n for n in placed if n.operands[2].args[0] == region]
+            with source.block(f"if {body.printer.name(label)} == {region - 1}:"):
+                stores = [
+                    Store(o, o.node.operands[0], o.count)
+                    for o in outputs
+                    if o.count is not None and any(o.node is n for n in inside)
+                ]
+                checks = [c for c in graph.checks if c.region == region]
+                values = [n for n in inside if n.operands[0].rate < VARYING]
+                body.emit(region, [*(n.operands[0] for n in values), *checks], stores)
+                for node in values:
+                    source.line(f"{body.printer.name(node)} = {body.printer.name(node.operands[0])}")
+                _checks(body, checks)
+        body.done.update(n.number for n in placed)
+        rest = [o.node for o in outputs if o.count is None] + [c for c in graph.checks if c.region == 0]
+        body.emit(0, [n for n in rest if n.op not in ("const", "input")], [])
+        for output in outputs:
+            if output.count is None:
+                source.line(body.store(output, output.node))
+        _checks(body, [c for c in graph.checks if c.region == 0])
     functions = [line for f in graph.functions.values() for line in _function(f, body.constants)]
     tables = [f"table{k} = np.array({list(values)!r})" for k, values in enumerate(graph.tables)]
     constants = [f"{name} = {text}" for text, name in body.constants.items()]

@@ -134,7 +134,9 @@ def fill(body: _Body, which: int, radial: Radial) -> None:
             source.line(f"true = get(values{which}, {_COUNT * LANES} + lane)")
             source.line(f"off = not (size({between} - true) <= np.float32({_TOLERANCE}) * size(true))")
             source.line("bad = ior(bad, flag(off))")
-        source.line(f"inner{which}[slot] = np.float32(-1.0) if bad != 0 else from_bits(shl(first_octave, np.int32(23)))")
+        source.line(
+            f"inner{which}[slot] = np.float32(-1.0) if bad != 0 else from_bits(shl(first_octave, np.int32(23)))"
+        )
 
 
 def add_from_table(

@@ -261,7 +261,7 @@ def test_a_preset_object_or_path_is_as_good_as_a_name(tmp_path) -> None:
 
 def test_repr_says_what_it_is() -> None:
     text = repr(Simulator("model_a", seed=3, split="val", device="cpu"))
-    assert text == "Simulator('model_a', seed=3, split='val', device='cpu', engine='torch')"
+    assert text == "Simulator('model_a', seed=3, split='val', device='cpu', engine='auto')"
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from lensgen import fmath as fm
-from lensgen.conventions import elliptical_radius, sheared
+from lensgen.conventions import direction, elliptical_radius
 from lensgen.parameters import CENTER, ELLIPTICITY, FAR, MAX_ELLIPTICITY, Parameter
 from lensgen.profile import MassProfile
 
@@ -39,18 +39,14 @@ def deflection(x, y, theta_E, gamma, e1, e2, center_x, center_y, terms):
     dx, dy = x - center_x, y - center_y
     t = gamma - 1.0
     n = fm.sqrt(1.0 - e1 * e1 - e2 * e2)
-    zx, zy = sheared(dx, dy, e1, e2)
-    length = fm.sqrt(fm.maximum(zx * zx + zy * zy, _FLOOR * _FLOOR))
-    cosine, sine = zx / length, zy / length
-    cos2, sin2 = cosine * cosine - sine * sine, 2.0 * cosine * sine
-    real_w, imag_w = e1 * cos2 + e2 * sin2, e1 * sin2 - e2 * cos2
+    length, cosine, sine, real_w, imag_w = direction(dx, dy, e1, e2, _FLOOR)
     square = e1 * e1 + e2 * e2  # |w|^2
 
     # Clenshaw's recurrence for the sum of a_k w^k, a_k = ratio_k a_(k-1), in units of a_k so that nothing
     # is divided by a coefficient that may be 0. `k` counts in reals because formulas have no integers.
     k = float(terms) + 0.0 * t
     ratio = -(2.0 * k - 2.0 + t) / (2.0 * k + 2.0 - t)
-    last, sum_ = 0.0 * zx, 1.0 + 0.0 * zx
+    last, sum_ = 0.0 * length, 1.0 + 0.0 * length
     for _ in range(terms - 1):
         k = k - 1.0
         lower = -(2.0 * k - 2.0 + t) / (2.0 * k + 2.0 - t)

@@ -7,7 +7,7 @@ The eccentricity is written sqrt(1 - q^2) = 2 sqrt(c) / (1 + c), c = |e|, which 
 from __future__ import annotations
 
 from lensgen import fmath as fm
-from lensgen.conventions import elliptical_radius, principal_axes, rotated, sheared
+from lensgen.conventions import direction, elliptical_radius, principal_axes, rotated
 from lensgen.parameters import CENTER, ELLIPTICITY, FAR, Parameter
 from lensgen.profile import MassProfile
 
@@ -32,12 +32,8 @@ def _nearly_round_deflection(dx, dy, theta_E, e1, e2):
     It needs no direction of the major axis, which a round lens has not: the closed form would have to elongate it by
     1e-9, and its gradient towards e would be a difference of terms 1e9 times as large.
     """
-    zx, zy = sheared(dx, dy, e1, e2)
-    length = fm.sqrt(fm.maximum(zx * zx + zy * zy, _FLOOR * _FLOOR))
-    cosine, sine = zx / length, zy / length
-    cos2, sin2 = cosine * cosine - sine * sine, 2.0 * cosine * sine
-    real_w, imag_w = e1 * cos2 + e2 * sin2, e1 * sin2 - e2 * cos2
-    real, imaginary = 0.0 * zx, 0.0 * zx
+    _, cosine, sine, real_w, imag_w = direction(dx, dy, e1, e2, _FLOOR)
+    real, imaginary = 0.0 * real_w, 0.0 * real_w
     k = 2.0 * _TERMS + 1.0
     for _ in range(_TERMS):
         k = k - 2.0

@@ -96,10 +96,10 @@ class CdmTNFW(Population):
         }
         component = Component("subhalos", mass_profile("tnfw"), parameters, count)
         labels = {"count": count.to(torch.float64), "total_mass": sum_slots(mass, count)}
-        return Drawn((component,), _inside_ring(component, host), labels)
+        return Drawn((component,), _inside_ring(component, count, host), labels)
 
 
-def _inside_ring(component: Component, host: Host) -> Tensor:
+def _inside_ring(component: Component, count: Tensor, host: Host) -> Tensor:
     """Mean convergence within the host's Einstein radius: the mean outward deflection on that circle, over it."""
     parameters = [component.parameters[p.name] for p in component.profile.parameters]
     turns = torch.arange(_RING, dtype=torch.float64, device=host.theta_E.device) * (1.0 / _RING)
@@ -109,7 +109,7 @@ def _inside_ring(component: Component, host: Host) -> Tensor:
         for sine, cosine in zip(*exact.sin_cos_turns(turns), strict=True):
             x, y = host.center_x + host.theta_E * cosine, host.center_y + host.theta_E * sine
             ax, ay = deflection(x[:, None], y[:, None], *parameters)
-            total = total + sum_slots(ax * cosine + ay * sine, component.count)
+            total = total + sum_slots(ax * cosine + ay * sine, count)
     return total * (1.0 / _RING) / host.theta_E
 
 

@@ -22,15 +22,10 @@ FORMULAS = [f for d in ("mass", "light") for f in sorted((ROOT / "lensgen" / d).
 
 # operations; below, expressions are alike by chance, as a radius or a rotation is
 LEAST = 8
-# two expansions in the same variable, the direction of zeta: the setting up of it, and no more than that
-ALLOWED = {frozenset({"epl.py", "sie.py"}): 23}
 
 
 def twice(formulas: list[Path], others: list[Path]) -> list[tuple[Fragment, Fragment]]:
-    def allowed(a: Fragment, b: Fragment) -> bool:
-        return a.operations <= ALLOWED.get(frozenset({a.file.name, b.file.name}), 0)
-
-    return [(a, b) for a, b in written_twice(formulas, others, LEAST) if not allowed(a, b)]
+    return written_twice(formulas, others, LEAST)
 
 
 def described(pair: tuple[Fragment, Fragment]) -> str:

@@ -64,10 +64,21 @@ def test_shapes_and_capacity(name: str) -> None:
             capacity = EXAMPLES[name].capacity
             assert all(v.shape == (B, capacity) for v in component.parameters.values())
             assert int(component.count.min()) >= 0 and int(component.count.max()) <= capacity
-            used = torch.arange(capacity) < component.count[:, None]
-            if name.startswith("cdm"):
-                for strength in component.profile.strength:
-                    assert float(component.parameters[strength][~used].sum()) == 0.0
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_slots_that_are_not_in_use_are_empty(name: str) -> None:
+    label = torch.arange(B) % 2  # the population is class 1
+    draws = Draws(RandomSource(9), torch.arange(B))
+    placed = draws.within_class(label, 1, host(), EXAMPLES[name], "substructure.cdm")
+    assert not placed.mean_convergence[label == 0].any()
+    for component in placed.components:
+        capacity = next(iter(component.parameters.values())).shape[1]
+        assert component.count is not None and not component.count[label == 0].any()
+        empty = torch.arange(capacity) >= component.count[:, None]
+        assert bool(empty.any())
+        for parameter, values in component.parameters.items():
+            assert set(values[empty].tolist()) == {0.0 if parameter in component.profile.strength else 1.0}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
