@@ -108,6 +108,10 @@ class Graph:
             self.tables.append(values)
         return self.tables.index(values)
 
+    def results(self, function: str) -> int:
+        """How many values the function of that name returns."""
+        return next(len(f.outputs) for f in self.functions.values() if f.name == function)
+
     def enter(self, region: int) -> None:
         """From here on nodes belong to a branch of the kernel; those before it may be used, and not the reverse."""
         self.region = region

@@ -128,8 +128,8 @@ class _Body:
         return NumbaPrinter("float32", prefix, self.constants)
 
     def lines(self, printer: NumbaPrinter, nodes: list[Node]) -> None:
-        for node in printable(nodes):
-            self.source.line(printer.line(node))
+        for line in printer.lines(nodes):
+            self.source.line(line)
 
     def graph(self) -> Graph:
         return Graph(lowering=fast_math.LOWERING)

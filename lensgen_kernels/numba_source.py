@@ -24,12 +24,14 @@ class NumbaPrinter:
         real: "float32" or "float64".
         prefix: begins the names of its values, so that several graphs can share a function.
         constants: text and name of the module's constants; those that are used are added.
+        suffix: ends the names of functions that are called.
     """
 
-    def __init__(self, real: str, prefix: str, constants: dict[str, str]) -> None:
+    def __init__(self, real: str, prefix: str, constants: dict[str, str], suffix: str = "") -> None:
         self.real, self.whole = real, {"float32": "int32", "float64": "int64"}[real]
         self.prefix = prefix
         self.constants = constants
+        self.suffix = suffix
 
     def name(self, node: Node) -> str:
         if node.op == "const":
@@ -50,9 +52,24 @@ class NumbaPrinter:
             self.constants[text] = f"c{len(self.constants)}"
         return self.constants[text]
 
-    def line(self, node: Node) -> str:
-        """`t7 = t3 + t5`"""
-        return f"{self.name(node)} = {self.expression(node)}"
+    def lines(self, nodes: Sequence[Node]) -> list[str]:
+        """One assignment a node, `t7 = t3 + t5`; one call for all the values of it."""
+        calls: dict[str, list[Node]] = {}
+        for node in nodes:
+            if node.op == "call":
+                calls.setdefault(self._call(node), []).append(node)
+        lines = []
+        for node in printable(nodes):
+            if node.op != "call":
+                lines.append(f"{self.name(node)} = {self.expression(node)}")
+            elif values := calls.pop(self._call(node), None):
+                names = {n.args[1]: self.name(n) for n in values}
+                targets = [names.get(k, "_") for k in range(node.graph.results(node.args[0]))]
+                lines.append(f"({', '.join(targets)},) = {self._call(node)}")
+        return lines
+
+    def _call(self, node: Node) -> str:
+        return f"{node.args[0]}{self.suffix}({', '.join(self.name(a) for a in node.operands)})"
 
     def expression(self, node: Node) -> str:
         op, args = node.op, [self.name(a) if isinstance(a, Node) else a for a in node.args]
@@ -76,8 +93,6 @@ class NumbaPrinter:
             return f"np.int64(bisect_left(table{args[1]}, {args[0]}, {args[2]}))"
         if op == "uniform":
             return f"uniform({args[1]}, {args[0]}, image, key0, key1)"
-        if op == "call":
-            return f"{args[0]}({', '.join(args[2:])})[{args[1]}]"
         return f"{_CALLS[op]}({', '.join(map(str, args))})"
 
 

@@ -18,6 +18,12 @@ class Source:
     def block(self, head: str) -> Iterator[None]:
         """What is written inside is indented below `head`."""
         self.line(head)
+        with self.nested():
+            yield
+
+    @contextlib.contextmanager
+    def nested(self) -> Iterator[None]:
+        """What is written inside is indented."""
         self._depth += 1
         yield
         self._depth -= 1

@@ -13,6 +13,10 @@ from lensgen_kernels.numba_source import NumbaPrinter, printable
 from lensgen_kernels.source import Source
 from lensgen_kernels.translate import needed
 
+_OFTEN = 8  # calls of one function in one place, from which on they are made together
+_MOST = 64  # calls at once
+_ROWS = 24  # operands and results of such a function
+
 
 @dataclass(frozen=True, eq=False)
 class Output:
@@ -48,7 +52,47 @@ class _Body:
         self.source = Source()
         self.constants: dict[str, str] = {}
         self.printer = NumbaPrinter("float64", "t", self.constants)
+        self.many: set[str] = set()  # functions that are called for many operands at once
         self.done: set[int] = set()  # nodes that have a value, once a system
+
+    def lines(self, nodes: list[Node]) -> None:
+        """Assignments of values, in order; a function that is called many times is called for all of them at once."""
+        calls = {(n.args[0], tuple(a.number for a in n.operands)) for n in nodes if n.op == "call"}
+        often = {name for name, _ in calls if sum(name == other for other, _ in calls) >= _OFTEN}
+        for name in sorted(often):
+            first: list[Node] = []
+            together: list[Node] = []
+            last: list[Node] = []  # what depends on the calls, other calls among it
+            after: set[int] = set()
+            for node in nodes:
+                same = node.op == "call" and node.args[0] == name
+                late = any(a.number in after for a in node.operands)
+                (last if late else together if same else first).append(node)
+                if same or late:
+                    after.add(node.number)
+            self._plain(first)
+            self._together(name, together)
+            nodes = last
+        self._plain(nodes)
+
+    def _plain(self, nodes: list[Node]) -> None:
+        for line in self.printer.lines(nodes):
+            self.source.line(line)
+
+    def _together(self, name: str, nodes: list[Node]) -> None:
+        """One call of a function for many operands: a loop that the vector units can run."""
+        self.many.add(name)
+        operands = {tuple(a.number for a in n.operands): n.operands for n in nodes}
+        places = {key: place for place, key in enumerate(operands)}
+        for key, place in places.items():
+            for k, operand in enumerate(operands[key]):
+                self.source.line(f"put(many, {k * _MOST + place}, {self.printer.name(operand)})")
+        arguments, results = len(nodes[0].operands), nodes[0].graph.results(name)
+        assert len(places) <= _MOST and arguments + results <= _ROWS, "more calls at once than there is room for"
+        self.source.line(f"{name}_many(many, {len(places)})")
+        for node in nodes:
+            place = (arguments + node.args[1]) * _MOST + places[tuple(a.number for a in node.operands)]
+            self.source.line(f"{self.printer.name(node)} = get(many, {place})")
 
     def _ready(self, node: Node) -> bool:
         return node.op in ("const", "input") or node.number in self.done
@@ -64,10 +108,12 @@ class _Body:
         nodes = needed([*wanted, *(n for s in stores for n in (s.node, s.count))])
         system = [n for n in printable(nodes) if n.rate < VARYING and n.region == region]
         while True:
+            ready = []
             for node in system:
                 if node.op != "sum_slots" and not self._ready(node) and all(map(self._ready, node.operands)):
-                    self.source.line(self.printer.line(node))
+                    ready.append(node)
                     self.done.add(node.number)
+            self.lines(ready)
             sums = [n for n in system if n.op == "sum_slots" and not self._ready(n) and self._open(n)]
             open_stores = [s for s in stores if self._ready(s.count) and (self._ready(s.node) or self._open(s.node))]
             if not sums and not open_stores:
@@ -89,9 +135,7 @@ class _Body:
             self.source.line(f"{self.printer.name(node)} = 0.0")
         with self.source.block(f"for slot in range({self.printer.name(count)}):"):
             roots = [*(n.operands[0] for n in sums), *(s.node for s in stores)]
-            for node in printable(needed(roots)):
-                if node.rate == VARYING:
-                    self.source.line(self.printer.line(node))
+            self.lines([n for n in needed(roots) if n.rate == VARYING])
             for node in sums:
                 name = self.printer.name(node)
                 self.source.line(f"{name} = {name} + {self.printer.name(node.operands[0])}")
@@ -108,16 +152,32 @@ class _Body:
         return f"{output.array}[b, {output.column}{slot}] = {value}"
 
 
-def _function(function: Function, constants: dict[str, str]) -> list[str]:
+def _function(function: Function, constants: dict[str, str], copied: bool) -> str:
+    """One function; `copied` gives the version that is put into the loops of `_many`."""
     source = Source()
-    printer = NumbaPrinter("float64", "t", constants)
+    printer = NumbaPrinter("float64", "t", constants, "_copied" if copied else "")
     source.line('@njit(error_model="numpy")')
-    with source.block(f"def {function.name}({', '.join(n.args[0] for n in function.inputs)}):"):
-        source.line("stay_a_call()")
-        for node in printable(needed(function.outputs)):
-            source.line(printer.line(node))
+    with source.block(f"def {function.name}{printer.suffix}({', '.join(n.args[0] for n in function.inputs)}):"):
+        source.line("be_copied()" if copied else "stay_a_call()")
+        for line in printer.lines(needed(function.outputs)):
+            source.line(line)
         source.line(f"return ({', '.join(map(printer.name, function.outputs))},)")
-    return [source.text(), ""]
+    return source.text() + "\n"
+
+
+def _many(function: Function) -> str:
+    """The function for many operands at once: rows of `many`, operands first, results after them."""
+    source = Source()
+    arguments, results = len(function.inputs), len(function.outputs)
+    source.line('@njit(error_model="numpy")')
+    with source.block(f"def {function.name}_many(many, count):"):
+        source.line("stay_a_call()")
+        with source.block("for i in range(count):"):
+            operands = ", ".join(f"get(many, {k * _MOST} + i)" for k in range(arguments))
+            source.line(f"({', '.join(f'r{k}' for k in range(results))},) = {function.name}_copied({operands})")
+            for k in range(results):
+                source.line(f"put(many, {(arguments + k) * _MOST} + i, r{k})")
+    return source.text() + "\n"
 
 
 def system_source(graph: Graph, label: Node, outputs: list[Output]) -> str:
@@ -137,7 +197,9 @@ def system_source(graph: Graph, label: Node, outputs: list[Output]) -> str:
             after.add(node.number)
     source.line('@njit(cache=True, nogil=True, error_model="numpy")')
     head = source.block("def draw(first, last, index, key0, key1, real, whole, failed):")
-    with head, source.block("for b in range(first, last):"):
+    with head:
+        source.line(f"many = np.empty({_ROWS * _MOST})")
+    with source.nested(), source.block("for b in range(first, last):"):
         source.line("image = np.uint64(index[b])")
         common = [n for n in needed([o.node for o in outputs] + graph.checks + [label])
                   if n.region == 0 and n.rate < VARYING and n.number not in after]  # fmt: skip
@@ -165,7 +227,10 @@ def system_source(graph: Graph, label: Node, outputs: list[Output]) -> str:
             if output.count is None:
                 source.line(body.store(output, output.node))
         _checks(body, [c for c in graph.checks if c.region == 0])
-    functions = [line for f in graph.functions.values() for line in _function(f, body.constants)]
+    functions = [_function(f, body.constants, copied=False) for f in graph.functions.values()]
+    if body.many:
+        functions += [_function(f, body.constants, copied=True) for f in graph.functions.values()]
+        functions += [_many(f) for f in graph.functions.values() if f.name in body.many]
     tables = [f"table{k} = np.array({list(values)!r})" for k, values in enumerate(graph.tables)]
     constants = [f"{name} = {text}" for text, name in body.constants.items()]
     return "\n".join([*_HEAD, *tables, *constants, "", "", *functions, source.text()])

@@ -28,7 +28,7 @@ def compiled(name, arguments):
     inputs = [graph.input(f"a{k}", VARYING) for k in range(arguments)]
     output = LOWERING[name](*inputs)
     printer = NumbaPrinter("float32", "t", constants)
-    body = [printer.line(node) for node in printable(needed([output]))]
+    body = printer.lines(needed([output]))
     names = ", ".join(f"a{k}" for k in range(arguments))
     lines = [f"{c} = {text}" for text, c in constants.items()] + [f"def scalar({names}):"]
     lines += [f"    {line}" for line in [*body, f"return {printer.name(output)}"]]
