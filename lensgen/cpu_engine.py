@@ -44,11 +44,13 @@ def render(scene: Scene, observation: Observation, noise: Noise | None, tabulate
     """Images `[B, H, W]` float32, e-/s per pixel (or in the unit of the noise recipe)."""
     batch, s = len(scene), observation.supersampling
     out = torch.from_numpy(cpu.empty((batch, observation.height * observation.width)))
+    scalars = _scalars(scene, batch)
+    slots = [_slots(c) for c in scene.components if c.count is not None]
     cpu.render(
         _program(scene, observation, noise, tabulated),
         out.numpy(),
-        _scalars(scene, batch),
-        [_slots(c) for c in scene.components if c.count is not None],
+        scalars,
+        slots,
         _rays(observation),
         (s * observation.height, s * observation.width),
         observation.pixel_scale**2,
@@ -56,6 +58,7 @@ def render(scene: Scene, observation: Observation, noise: Noise | None, tabulate
         _noise_numbers(noise, batch),
         torch.get_num_threads(),
     )
+    out[torch.from_numpy(_not_finite(scalars, slots))] = torch.nan
     return out.unflatten(1, (observation.height, observation.width))
 
 
@@ -119,6 +122,16 @@ def _slots(component: Component) -> tuple[np.ndarray, np.ndarray]:
     assert component.count is not None
     values = torch.stack([component.parameters[p.name] for p in component.profile.parameters], 2)
     return values.detach().numpy(), component.count.numpy()
+
+
+def _not_finite(scalars: np.ndarray, slots: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """`[B]`: which systems have a number that is not finite. The kernels' max, log and exp do not hand it on."""
+    bad = ~np.isfinite(scalars).all(1)
+    for values, count in slots:
+        if not np.isfinite(values.sum()):
+            unused = np.arange(values.shape[1]) >= count[:, None]
+            bad |= ~(np.isfinite(values).all(2) | unused).all(1)
+    return bad
 
 
 @lru_cache(maxsize=16)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import ModuleType
@@ -148,7 +149,7 @@ def render(scene: Scene, observation: Observation, noise: Noise | None = None, e
     name = _fitting(engine, scene, observation, noise)
     image = ENGINES[name].load().render(scene, observation, noise, **ENGINES[name].options)
     values = image.detach()
-    if not bool(torch.isfinite(values.sum())):  # one pass; where the sum overflows every image is looked at
+    if not math.isfinite(float(values.sum())):  # one pass; where the sum overflows every image is looked at
         bad = ~torch.isfinite(values).flatten(1).all(1)
         if bool(bad.any()):
             raise ParameterError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import llvmlite.binding
@@ -36,6 +37,7 @@ WEIGHTS = np.linalg.inv(np.vander(NODES[:_COUNT].astype(np.float64) - 1.5, incre
 _BETWEEN = [float(NODES[-1] - np.float32(1.5)) ** k for k in range(_COUNT)]
 
 
+@lru_cache(maxsize=1)
 def supported() -> bool:
     """Whether the CPU can look up 16 rays at once."""
     return bool(llvmlite.binding.get_host_cpu_features().get("avx512f", False))

@@ -86,9 +86,9 @@ class Overlap:
         for option, low in (("workers", 1), ("batch", 1), ("stored", 1), ("repeats", 1), ("steps", 1)):
             require_whole(f"--{option}", getattr(self, option), low, 10**6)
         require_number("--mask-ratio", self.mask_ratio, 0.5, 0.95)
-        pick_engine(self.engine)
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ParameterError("--device cuda, but torch sees no CUDA device: leave it out.")
+        pick_engine(self.engine, torch.device(self.device), torch.float32)
 
 
 class Disk:
@@ -259,7 +259,7 @@ def main(argv: list[str] | None = None) -> None:
     about = machine.describe()
     result = measure(config)
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k != "out"}
-    settings |= {"engine": pick_engine(config.engine), "threads": torch.get_num_threads()}
+    settings |= {"engine": pick_engine(config.engine, torch.device(config.device), torch.float32), "threads": torch.get_num_threads()}
     content = {"machine": about, "settings": settings, "result": result}
     report.write(out, "overlap", content, text_of(content))
     of_step = result["seconds_a_step"]

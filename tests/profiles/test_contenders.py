@@ -44,7 +44,7 @@ def test_an_engine_error_is_a_refusal(monkeypatch):
         raise EngineError("engine 'torch' has no such profile")
 
     images = build("lensgen torch", SMALL)
-    monkeypatch.setitem(ENGINES, "torch", refuse)
+    monkeypatch.setattr("lensgen.torch_engine.render", refuse)
     with pytest.raises(Refused, match="no such profile"):
         images.render()
 
