@@ -90,6 +90,10 @@ class Simulator:
             f"device={str(self.device)!r}, engine={self.engine!r})"
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without compiled kernels, which another process (a DataLoader's worker that is spawned) makes its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "_draw"}
+
     @property
     def class_names(self) -> tuple[str, ...]:
         return tuple(self.preset.classes)

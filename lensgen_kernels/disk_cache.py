@@ -45,6 +45,7 @@ def _surroundings() -> str:
     here = Path(__file__).parent
     support = [(here / name).read_text() for name in _SUPPORT]
     versions = [numba.__version__, llvmlite.__version__, sys.version, llvmlite.binding.get_host_cpu_name()]
+    versions += [str(numba.config.CPU_NAME), str(numba.config.CPU_FEATURES)]
     return "\n".join([*versions, llvmlite.binding.get_host_cpu_features().flatten(), *support])
 
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import llvmlite.binding
+import numba
 import numpy as np
 
 from lensgen_kernels.graph import UNIFORM, VARYING, Node
@@ -39,7 +40,11 @@ _BETWEEN = [float(NODES[-1] - np.float32(1.5)) ** k for k in range(_COUNT)]
 
 @lru_cache(maxsize=1)
 def supported() -> bool:
-    """Whether the CPU can look up 16 rays at once."""
+    """Whether the CPU that numba compiles for can look up 16 rays at once."""
+    if numba.config.CPU_FEATURES is not None:  # $NUMBA_CPU_FEATURES and $NUMBA_CPU_NAME
+        return "+avx512f" in numba.config.CPU_FEATURES
+    if numba.config.CPU_NAME not in (None, "host"):
+        return False
     return bool(llvmlite.binding.get_host_cpu_features().get("avx512f", False))
 
 

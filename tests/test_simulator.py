@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -257,6 +258,12 @@ def test_a_preset_object_or_path_is_as_good_as_a_name(tmp_path) -> None:
         assert same(Simulator(preset, device="cpu").batch(0, 3), by_name.batch(0, 3))
     with pytest.raises(PresetError, match=r"is not there"):
         Simulator(tmp_path / "none.yaml")
+
+
+def test_a_simulator_that_was_used_can_be_sent_to_another_process() -> None:
+    simulator = Simulator("model_a", device="cpu")
+    batch = simulator.batch(0, 3)
+    assert same(pickle.loads(pickle.dumps(simulator)).batch(0, 3), batch)
 
 
 def test_repr_says_what_it_is() -> None:
