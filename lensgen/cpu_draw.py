@@ -78,6 +78,10 @@ class Drawer:
             for c in traced.substructure
         }
         self.places: Values = traced.map(lambda name, node: self._placed(name, graph.lift(node)))
+        self.empty = (
+            torch.tensor([self.rows["real"]], dtype=torch.float32),
+            torch.tensor([self.rows["whole"]], dtype=torch.int64),
+        )
         self.source = system_source(graph, graph.lift(traced.label), self.outputs)
 
     def _placed(self, name: str, node: Node) -> _Place:
@@ -97,8 +101,7 @@ class Drawer:
 
     def __call__(self, random: RandomSource, index: Tensor) -> Systems:
         """The systems of `index` `[B]` int64 on the CPU: the same bits as from `lensgen.draw.draw`."""
-        real = torch.tensor([self.rows["real"]], dtype=torch.float32).repeat(len(index), 1)
-        whole = torch.tensor([self.rows["whole"]], dtype=torch.int64).repeat(len(index), 1)
+        real, whole = (row.repeat(len(index), 1) for row in self.empty)
         arrays = {"real": real, "whole": whole}
         rows = (real.numpy(), whole.numpy())
         if not cpu.draw(self.source, index.numpy(), random.key, *rows, torch.get_num_threads()):
@@ -106,9 +109,14 @@ class Drawer:
 
         def read(name: str, place: Any) -> Tensor:
             rows = arrays[place.array]
-            return rows[:, place.column] if place.slots is None else rows[:, place.column : place.column + place.slots]
+            if place.slots is not None:
+                return rows[:, place.column : place.column + place.slots]
+            column = rows[:, place.column]
+            # what a batch keeps must not keep whole rows in memory
+            return column.clone() if name in ("label", "exposure") or name.startswith("params.") else column
 
-        return self.places.map(read).systems(self.dtype)
+        values = self.places.map(read)
+        return (values if self.dtype == torch.float32 else values.rounded(self.dtype)).systems()
 
 
 def drawer(preset: Preset, dtype: torch.dtype) -> Drawer | None:

@@ -91,19 +91,26 @@ class Values:
     exposure: Tensor
     params: dict[str, Tensor]
 
-    def systems(self, dtype: torch.dtype) -> Systems:
-        """As scenes, every number rounded to float32 and given in `dtype`."""
-
-        def rounded(scene: Scene) -> Scene:
-            return scene.to(dtype=torch.float32).to(dtype=dtype)
-
+    def systems(self) -> Systems:
+        """As scenes."""
         return Systems(
-            scene=rounded(Scene((self.reduced, *self.common, *self.substructure), self.source, (), self.scale)),
-            smooth=rounded(Scene((self.lens, *self.common), self.source, (), self.scale)),
+            scene=Scene((self.reduced, *self.common, *self.substructure), self.source, (), self.scale),
+            smooth=Scene((self.lens, *self.common), self.source, (), self.scale),
             label=self.label,
-            params={k: v.to(torch.float32) for k, v in self.params.items()},
-            exposure=self.exposure.to(torch.float32),
+            params=self.params,
+            exposure=self.exposure,
         )
+
+    def rounded(self, dtype: torch.dtype) -> Values:
+        """With every number rounded to float32; those of the scene in `dtype`."""
+
+        def change(name: str, value: Tensor) -> Tensor:
+            if not value.is_floating_point():
+                return value
+            value = value.to(torch.float32)
+            return value if name == "exposure" or name.startswith("params.") else value.to(dtype)
+
+        return self.map(change)
 
     def map(self, change: Callable[[str, Any], Any]) -> Values:
         """The same with `change(name, value)` in place of each value."""
@@ -164,7 +171,7 @@ def draw_label(preset: Preset, draws: Draws) -> Tensor:
 
 def draw(preset: Preset, random: RandomSource, index: Tensor, dtype: torch.dtype = torch.float32) -> Systems:
     """Draw the systems of `index` `[B]` int64, on its device; `dtype` is that of the scene's tensors."""
-    return draw_values(preset, Draws(random, index), dtype == torch.float64).systems(dtype)
+    return draw_values(preset, Draws(random, index), dtype == torch.float64).rounded(dtype).systems()
 
 
 def draw_values(preset: Preset, draws: Draws, double: bool) -> Values:

@@ -250,20 +250,14 @@ def test_every_light_profile(name: str, gate) -> None:
 @pytest.mark.parametrize("preset", lensgen.presets())
 def test_every_preset(preset: str, gate) -> None:
     """Each class, clean, at the preset's own size."""
-    fused, exact = (
-        Simulator(preset, seed=8, device="cpu", engine=engine, outputs=("clean", "smooth"), dtype=dtype).batch(0, 12)
-        for engine, dtype in (("cpu", torch.float32), ("torch", torch.float64))
-    )
-    assert torch.equal(fused.label, exact.label) and len(fused.label.unique()) == 3
-    assert set(fused.params) == set(exact.params)
-    assert all(torch.equal(fused.params[k], exact.params[k]) for k in exact.params)
-    for what in ("clean", "smooth"):
-        peak = exact.maps[what].flatten(1).amax(1)
-        error = (fused.maps[what].double() - exact.maps[what]).abs().flatten(1).amax(1) / peak
-        for label, name in enumerate(fused.class_names):
-            smooth = what == "smooth" or name == "no_sub"
-            points = preset != "model_b" and not smooth
-            gate(f"cpu: {preset}, {what} {name} (of peak)", error[fused.label == label].max(), 1e-4 if points else 1e-5)
+    made = Simulator(preset, device="cpu").preset
+    systems = draw(made, RandomSource(8), torch.arange(12))
+    image, expected = both(systems.scene, made.observation)
+    error = (image - expected).abs().flatten(1).amax(1) / expected.flatten(1).amax(1)
+    assert len(systems.label.unique()) == 3
+    for label, name in enumerate(made.classes):
+        points = preset != "model_b" and name != "no_sub"
+        gate(f"cpu: {preset}, {name} (of peak)", error[systems.label == label].max(), 1e-4 if points else 1e-5)
 
 
 def crowd(name: str, number: int) -> Scene:
@@ -283,7 +277,7 @@ def crowd(name: str, number: int) -> Scene:
 @pytest.mark.parametrize("name, allowed", [("point", 1e-4), ("tnfw", 1e-5)])
 def test_a_thousand_subhalos_or_none(name: str, allowed: float, gate) -> None:
     scene = crowd(name, 1000)
-    for size in ((1, 1), (33, 65)):
+    for size in ((1, 1), (17, 33)) if name == "tnfw" else ((1, 1), (33, 65)):
         observation = seen(*size)
         # the torch engine would fill a whole chunk of systems with a thousand halos each
         beta = raytrace.source_position(double(scene), *observation.rays())
@@ -293,7 +287,7 @@ def test_a_thousand_subhalos_or_none(name: str, allowed: float, gate) -> None:
         gate(f"cpu: EPL+shear+1000 {name} (of peak)", error.max(), allowed)
     none = slotted(mass_profile(name), scene.mass[2].parameters, torch.zeros(3, dtype=torch.int64))
     without = Scene((*scene.mass[:2], none), scene.source).to(dtype=torch.float32)
-    smooth = render(without, seen(33, 65), engine="cpu").flatten(1)
+    smooth = render(without, observation, engine="cpu").flatten(1)
     assert torch.equal(image[0], smooth[0]) and not torch.equal(image[1], smooth[1])
 
 
