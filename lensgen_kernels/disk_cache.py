@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import stat
 import sys
 import tempfile
 import threading
@@ -30,12 +31,13 @@ def cache_folder() -> Path:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError:
             continue
-        # code that is run is read from here: it must be ours
-        if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():
+        # code that is run is read from here: it must be ours, and nobody else's to change
+        status = folder.stat()
+        if os.access(folder, os.W_OK) and status.st_uid == os.getuid() and not status.st_mode & stat.S_IWOTH:
             return folder
     raise OSError(
-        f"no folder for compiled kernels: {', '.join(map(str, choices))} cannot be written, or belongs to someone "
-        "else. Fix: set LENSGEN_CACHE to a folder of your own, or use engine='torch'."
+        f"no folder for compiled kernels: {', '.join(map(str, choices))} cannot be written, or others can write "
+        "there too. Fix: set LENSGEN_CACHE to a folder of your own, or use engine='torch'."
     )
 
 
@@ -56,7 +58,7 @@ def module(kind: str, text: str) -> ModuleType:
     with _lock:
         folder = cache_folder()
         path = folder / f"{name}.py"
-        if not path.exists():
+        if not path.exists() or path.read_bytes() != text.encode():  # cut short by a full disk, or meddled with
             handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
             try:
                 with os.fdopen(handle, "w") as file:
@@ -64,7 +66,11 @@ def module(kind: str, text: str) -> ModuleType:
                 Path(temporary).replace(path)  # whole or not at all, whoever else writes it at the same time
             finally:
                 Path(temporary).unlink(missing_ok=True)
-        if not any((folder / "__pycache__").glob(f"{name}.*.nbi")):
+        compiled = folder / "__pycache__"
+        for file in compiled.glob(f"{name}.*.nb?"):
+            if not file.read_bytes().endswith(b"."):  # as every whole pickle does; numba would fail on half of one
+                file.unlink(missing_ok=True)
+        if not any(compiled.glob(f"{name}.*.nbi")):
             print(f"lensgen: compiling a kernel, once, into {folder} (some seconds)", file=sys.stderr, flush=True)
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None and spec.loader is not None

@@ -259,7 +259,8 @@ def main(argv: list[str] | None = None) -> None:
     about = machine.describe()
     result = measure(config)
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k != "out"}
-    settings |= {"engine": pick_engine(config.engine, torch.device(config.device), torch.float32), "threads": torch.get_num_threads()}
+    engine = pick_engine(config.engine, torch.device(config.device), torch.float32)
+    settings |= {"engine": engine, "threads": torch.get_num_threads()}
     content = {"machine": about, "settings": settings, "result": result}
     report.write(out, "overlap", content, text_of(content))
     of_step = result["seconds_a_step"]

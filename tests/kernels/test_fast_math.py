@@ -13,7 +13,7 @@ from numba import types
 from lensgen_kernels import intrinsics
 from lensgen_kernels.fast_math import LOWERING
 from lensgen_kernels.graph import VARYING, Graph
-from lensgen_kernels.numba_source import NumbaPrinter, printable
+from lensgen_kernels.numba_source import NumbaPrinter
 from lensgen_kernels.translate import needed
 
 # as renderers are compiled; contraction and the rest change last places

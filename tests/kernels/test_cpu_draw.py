@@ -1,0 +1,231 @@
+"""Systems drawn by a kernel: every bit of what torch draws, for presets, priors and populations of all kinds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+
+import lensgen
+from lensgen import Simulator, notice
+from lensgen.cpu_draw import Drawer, drawer
+from lensgen.draw import Systems, draw
+from lensgen.errors import ParameterError
+from lensgen.mass import mass_profile
+from lensgen.preset import Preset, load_preset
+from lensgen.priors import PRIORS, Prior
+from lensgen.rng import SPLITS, RandomSource
+from lensgen.scene import Component, Scene
+from lensgen.substructure import POPULATIONS
+from lensgen.substructure.population import MASS, Drawn, Draws, Host, Population, by_name
+
+FAR = torch.tensor([2**40, 2**40 + 1, 2**53 + 1, 2**62 + 12345, 2**63 - 2])
+INDEX = torch.cat((torch.arange(0, 2995), FAR))
+
+
+def tensors(scene: Scene) -> dict[str, torch.Tensor]:
+    """What a scene is made of; values beyond the count are void, and left out."""
+    found = {"scale": scene.deflection_scale} if scene.deflection_scale is not None else {}
+    for component in scene.components:
+        for key, value in component.parameters.items():
+            name = f"{component.name}.{key}"
+            if component.count is None:
+                found[name] = value
+                continue
+            found[f"{component.name}.count"] = component.count
+            found[name] = value
+            assert value.shape[1] >= int(component.count.max())
+    return found
+
+
+def assert_same(ours: Systems, theirs: Systems) -> None:
+    for a, b in ((ours.scene, theirs.scene), (ours.smooth, theirs.smooth)):
+        assert [(c.name, c.profile.name, dict(c.statics)) for c in a.components] == [
+            (c.name, c.profile.name, dict(c.statics)) for c in b.components
+        ]
+    pairs = {
+        "scene": (tensors(ours.scene), tensors(theirs.scene)),
+        "smooth": (tensors(ours.smooth), tensors(theirs.smooth)),
+        "params": (ours.params, theirs.params),
+        "rest": (
+            {"label": ours.label, "exposure": ours.exposure},
+            {"label": theirs.label, "exposure": theirs.exposure},
+        ),
+    }
+    for what, (a, b) in pairs.items():
+        assert list(a) == list(b), what
+        for key, value in b.items():
+            assert a[key].dtype == value.dtype, (what, key)
+            assert torch.equal(a[key], value), (what, key)
+
+
+def both(preset: Preset, index: torch.Tensor, dtype=torch.float32, seed: int = 0, split: str = "train") -> None:
+    random = RandomSource(seed, split)
+    assert_same(Drawer(preset, dtype)(random, index), draw(preset, random, index, dtype))
+
+
+@pytest.mark.parametrize("preset", lensgen.presets())
+def test_every_bit_of_every_preset(preset: str) -> None:
+    made = load_preset(preset)
+    both(made, INDEX)
+    for seed in (1, 2**32 - 1, 2**32, 2**62 - 1):
+        for split in SPLITS:
+            both(made, FAR.flip(0), seed=seed, split=split)
+    both(made, INDEX[-400:], torch.float64, seed=2**62 - 1, split="test")
+
+
+def test_the_order_and_company_of_indices_do_not_matter() -> None:
+    made, random = load_preset("model_a"), RandomSource(3)
+    drawn = Drawer(made, torch.float32)
+    whole = drawn(random, INDEX[:500])
+    for rows in (torch.arange(500).flip(0), torch.tensor([7]), torch.tensor([3, 3, 499])):
+        some = drawn(random, INDEX[rows])
+        for key, value in tensors(whole.scene).items():
+            assert torch.equal(tensors(some.scene)[key], value[rows]), key
+        assert all(torch.equal(some.params[k], v[rows]) for k, v in whole.params.items())
+
+
+def test_same_bits_on_any_number_of_threads() -> None:
+    before = torch.get_num_threads()
+    made, random = load_preset("model_a"), RandomSource(3)
+    try:
+        torch.set_num_threads(1)
+        one = Drawer(made, torch.float32)(random, INDEX[:1000])
+        torch.set_num_threads(4)
+        assert_same(Drawer(made, torch.float32)(random, INDEX[:1000]), one)
+    finally:
+        torch.set_num_threads(before)
+
+
+TNFW = {
+    "population": "cdm_tnfw", "count": 20, "mass": {"power_law": {"slope": -1.0, "low": 1e7, "high": 1e10}},
+    "radius": {"uniform": {"low": 0.05, "high": 2.5}}, "concentration": 16.0, "concentration_slope": 0.0,
+    "concentration_scatter": 0.0, "tau": {"log_uniform": {"low": 5.0, "high": 20.0}},
+}  # fmt: skip
+OVERRIDES = {
+    "no compensation, no shear": {"compensation": "none", "shear": None},
+    "every prior": {
+        "lens.theta_E": {"normal": {"mean": 1.2, "sigma": 0.05}},
+        "lens.gamma": {"truncated_normal": {"mean": 1.5, "sigma": 0.1, "low": 1.7, "high": 2.5}},
+        "lens.q": {"power_law": {"slope": -1.0, "low": 0.7, "high": 1.0}},
+        "lens.phi": 0.3,
+        "source.R_sersic": {"log_uniform": {"low": 0.1, "high": 0.4}},
+        "source.n_sersic": {"uniform": {"low": 0.5, "high": 4.0}},
+        "source.phi": "direction",
+        "noise.exposure_time": {"normal": {"mean": 900.0, "sigma": 50.0}},
+        "substructure.cdm.count": {"poisson": {"mean": 3.0}},
+        "substructure.cdm.mass": 1e9,
+    },
+    "sie": {"lens": {"profile": "sie", "theta_E": {"uniform": {"low": 1, "high": 2}}, "e1": 0.1, "e2": 0.05}},
+    "sis and halos": {"lens": {"profile": "sis", "theta_E": 1.3}, "substructure.cdm": TNFW},
+    "every population": {
+        "substructure": {
+            "none": {"population": "no_sub"},
+            "legacy": {"population": "cdm_points_legacy"},
+            "few": {"population": "cdm_points", "count": 1, "mass": 1e9, "radius": 1.0, "softening": 0.0},
+            "halos": TNFW,
+            "row": {"population": "vortex_points", "mass": 3e10, "points": 7, "softening": 0.1,
+                    "axion_mass": {"log_uniform": {"low": 1e-24, "high": 1e-22}}},
+            "rod": {"population": "vortex_rod", "mass": {"uniform": {"low": 1e9, "high": 3e10}}, "core": 0.0,
+                    "axion_mass": 1e-23},
+        },
+    },
+    "one class alone": {"substructure": {"only": {"population": "no_sub"}}},
+}  # fmt: skip
+
+
+QUICK = ("every prior", "sie", "one class alone")  # LLVM takes ten seconds over some of the others
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [pytest.param(c, id=name, marks=() if name in QUICK else pytest.mark.slow) for name, c in OVERRIDES.items()],
+)
+def test_every_bit_of_changed_presets(changes) -> None:
+    both(load_preset("model_a").override(changes), INDEX[-600:], seed=7)
+
+
+def test_the_overrides_hold_every_prior_and_population() -> None:
+    text = repr(OVERRIDES) + repr(dict(load_preset("model_a").config))
+    assert all(f"'{name}'" in text for name in PRIORS if name != "fixed")
+    assert all(f"'{name}'" in repr(OVERRIDES) for name in POPULATIONS)
+
+
+CHECKS = {
+    "too much substructure": {"substructure.axion.mass": 1e13},
+    "too many halos": {"substructure.cdm": TNFW | {"mass": 1e11, "count": 60}},
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [pytest.param(c, id=name, marks=() if "halos" not in name else pytest.mark.slow) for name, c in CHECKS.items()],
+)
+def test_a_check_that_fails_says_what_torch_says(changes) -> None:
+    made, random, index = load_preset("model_a").override(changes), RandomSource(0), torch.arange(60)
+    messages = []
+    for by in (Drawer(made, torch.float32), lambda r, i: draw(made, r, i)):
+        with pytest.raises(ParameterError, match=r"at most 0.9 can be taken from the host") as caught:
+            by(random, index)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+    smooth = index[draw_labels(made, random, index) == 0]
+    assert_same(Drawer(made, torch.float32)(random, smooth), draw(made, random, smooth))  # these have no substructure
+
+
+def draw_labels(made: Preset, random: RandomSource, index: torch.Tensor) -> torch.Tensor:
+    return Simulator(made, seed=random.seed, device="cpu").labels(index)
+
+
+@dataclass(frozen=True)
+class OneBlob(Population):
+    """A point mass on the ring, in every system."""
+
+    mass: Prior
+    name: ClassVar[str] = "one_blob"
+    ranges = by_name(MASS)
+
+    def draw(self, draws: Draws, host: Host, prefix: str) -> Drawn:
+        mass = draws.value(f"{prefix}.mass", self.mass)
+        parameters = {
+            "theta_E": (mass * host.einstein_area) * 10.0,
+            "softening": torch.full_like(mass, 0.01),
+            "center_x": host.center_x + host.theta_E,
+            "center_y": torch.where(mass > 5e9, host.center_y, -host.center_y),
+        }
+        return Drawn((Component("blob", mass_profile("point"), parameters),), torch.zeros_like(mass), {"mass": mass})
+
+
+@dataclass(frozen=True)
+class Sorted(OneBlob):
+    """What no kernel can do: it sorts the batch."""
+
+    name: ClassVar[str] = "sorted"
+
+    def draw(self, draws: Draws, host: Host, prefix: str) -> Drawn:
+        drawn = super().draw(draws, host, prefix)
+        torch.sort(drawn.labels["mass"])
+        return drawn
+
+
+def with_population(population: type[Population], monkeypatch) -> Preset:
+    monkeypatch.setitem(POPULATIONS, population.name, population)
+    mass = {"log_uniform": {"low": 1e9, "high": 1e10}}
+    return load_preset("model_a").override({"substructure.axion": {"population": population.name, "mass": mass}})
+
+
+def test_a_population_of_ones_own(monkeypatch) -> None:
+    made = with_population(OneBlob, monkeypatch)
+    both(made, INDEX[-500:])
+
+
+def test_what_cannot_be_translated_is_drawn_by_torch_and_said(monkeypatch, capfd) -> None:
+    monkeypatch.setattr(notice, "_said", set())
+    made = with_population(Sorted, monkeypatch)
+    assert drawer(made, torch.float32) is None and drawer(made, torch.float32) is None
+    said = [line for line in capfd.readouterr().err.splitlines() if "drawn by torch" in line]
+    assert len(said) == 1 and "sort" in said[0] and "test_cpu_draw.py" in said[0]
+    simulator = Simulator(made, device="cpu", engine="cpu")
+    assert_same(simulator._draw(INDEX[:50]), draw(made, simulator.random, INDEX[:50]))
