@@ -21,7 +21,7 @@ from lensgen.rng import RandomSource, name_hash
 from lensgen.substructure.population import Drawn, Draws, Host, Population
 from lensgen_kernels import cpu
 from lensgen_kernels.errors import TranslationError
-from lensgen_kernels.graph import CONSTANT, INT, REAL, UNIFORM, VARYING, Graph, Node
+from lensgen_kernels.graph import CONSTANT, INT, REAL, UNIFORM, VARYING, Graph, Node, reject
 from lensgen_kernels.system_kernel import Output, system_source
 
 
@@ -32,6 +32,14 @@ class _TracedDraws(Draws):
 
     def __init__(self, graph: Graph) -> None:
         object.__setattr__(self, "graph", graph)
+
+    @property
+    def random(self) -> RandomSource:
+        raise reject("the source of random numbers by itself", "draw by value, values and uniforms")
+
+    @property
+    def index(self) -> Tensor:
+        raise reject("the number of systems, or their indices", "work on values [B] and [B, N]")
 
     def uniforms(self, name: str, count: int) -> Any:
         return self.graph.node("uniform", name_hash(name), "slot", rate=VARYING, slots=count)
@@ -104,7 +112,7 @@ class Drawer:
         real, whole = (row.repeat(len(index), 1) for row in self.empty)
         arrays = {"real": real, "whole": whole}
         rows = (real.numpy(), whole.numpy())
-        if not cpu.draw(self.source, index.numpy(), random.key, *rows, torch.get_num_threads()):
+        if not cpu.draw(self.source, index.contiguous().numpy(), random.key, *rows, torch.get_num_threads()):
             return draw_by_torch(self.preset, random, index, self.dtype)  # it says what is wrong with these systems
 
         def read(name: str, place: Any) -> Tensor:

@@ -12,14 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lensgen.errors import ParameterError
 from lensgen.noise import NoiseRecipe
 from lensgen.observation import Noise, Observation
 from lensgen.psf import PixelPSF
 from lensgen.rng import name_hash
-from lensgen.scene import Component, Scene
+from lensgen.scene import Component, Scene, check_count
 from lensgen_kernels import cpu, tables
 from lensgen_kernels.errors import TranslationError
-from lensgen_kernels.image_kernel import DenseFilter, Filter, ImageProgram, NoiseTerm, Term
+from lensgen_kernels.filters import DenseFilter, Filter
+from lensgen_kernels.image_kernel import ImageProgram, NoiseTerm, Term
 from lensgen_kernels.intrinsics import LANES
 
 _DETECTOR = ("sky", "total_read_noise", "read_variance")
@@ -27,14 +29,20 @@ _UNIFORMS = ("shot", "read")
 _LARGEST_KERNEL = 65  # pixels: beyond, the torch engine's Fourier transforms are faster
 
 
-def refusal(scene: Scene, observation: Observation, noise: Noise | None) -> str | None:
+def refusal(scene: Scene, observation: Observation, noise: Noise | None, tabulated: bool = True) -> str | None:
     """What of these the engine cannot do, or None."""
     psf = observation.psf
     if isinstance(psf, PixelPSF) and psf.kernel.shape[0] > _LARGEST_KERNEL:
         size = psf.kernel.shape[0]
         return f"its PSF kernels have at most {_LARGEST_KERNEL}x{_LARGEST_KERNEL} pixels, this one {size}x{size}"
+    return _untranslatable(_program(scene, observation, noise, tabulated))
+
+
+@lru_cache(maxsize=256)
+def _untranslatable(program: ImageProgram) -> str | None:
+    """What of a program cannot be translated, or None."""
     try:
-        cpu.prepare(_program(scene, observation, noise, tabulated=True))
+        cpu.prepare(program)
     except TranslationError as error:
         return f"a formula cannot be translated: {error}"
     return None
@@ -45,7 +53,7 @@ def render(scene: Scene, observation: Observation, noise: Noise | None, tabulate
     batch, s = len(scene), observation.supersampling
     out = torch.from_numpy(cpu.empty((batch, observation.height * observation.width)))
     scalars = _scalars(scene, batch)
-    slots = [_slots(c) for c in scene.components if c.count is not None]
+    slots = [_slots(c, batch) for c in scene.components if c.count is not None]
     cpu.render(
         _program(scene, observation, noise, tabulated),
         out.numpy(),
@@ -58,7 +66,6 @@ def render(scene: Scene, observation: Observation, noise: Noise | None, tabulate
         _noise_numbers(noise, batch),
         torch.get_num_threads(),
     )
-    out[torch.from_numpy(_not_finite(scalars, slots))] = torch.nan
     return out.unflatten(1, (observation.height, observation.width))
 
 
@@ -115,23 +122,24 @@ def _scalars(scene: Scene, batch: int) -> np.ndarray:
 
     scale = [] if scene.deflection_scale is None else [scene.deflection_scale]
     columns = of(scene.mass) + scale + of(scene.source + scene.lens_light)
-    return (torch.stack(columns, 1) if columns else torch.empty(batch, 0)).detach().numpy()
+    return _array(torch.stack(columns, 1) if columns else torch.empty(batch, 0), torch.float32)
 
 
-def _slots(component: Component) -> tuple[np.ndarray, np.ndarray]:
-    assert component.count is not None
+def _slots(component: Component, batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Parameters `[B, N, P]` and counts `[B]`; checked, because a kernel reads where the counts tell it to."""
+    count = component.count
     values = torch.stack([component.parameters[p.name] for p in component.profile.parameters], 2)
-    return values.detach().numpy(), component.count.numpy()
+    if count is None or count.shape != (batch,):
+        raise ParameterError(
+            f"{component.name}: count must be [{batch}], not {None if count is None else list(count.shape)}."
+        )
+    check_count(component.name, count, values.shape[1])
+    return _array(values, torch.float32), _array(count, torch.int64)
 
 
-def _not_finite(scalars: np.ndarray, slots: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """`[B]`: which systems have a number that is not finite. The kernels' max, log and exp do not hand it on."""
-    bad = ~np.isfinite(scalars).all(1)
-    for values, count in slots:
-        if not np.isfinite(values.sum()):
-            unused = np.arange(values.shape[1]) >= count[:, None]
-            bad |= ~(np.isfinite(values).all(2) | unused).all(1)
-    return bad
+def _array(values: Tensor, dtype: torch.dtype) -> np.ndarray:
+    """For a kernel: one dtype and one layout, so that it is compiled once."""
+    return values.detach().to(dtype).contiguous().numpy()
 
 
 @lru_cache(maxsize=16)
@@ -150,8 +158,8 @@ def _noise_numbers(noise: Noise | None, batch: int) -> tuple[np.ndarray, np.ndar
     keys = [*noise.random.key, *(name_hash(f"noise.{name}") for name in _UNIFORMS)]
     detector = [getattr(noise.detector, name) for name in _DETECTOR]
     return (
-        noise.exposure.to(torch.float32).numpy(),
-        noise.index.numpy(),
+        _array(noise.exposure, torch.float32),
+        _array(noise.index, torch.int64),
         np.array(keys, np.uint64),
         np.array(detector, np.float32),
     )

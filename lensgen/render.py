@@ -58,9 +58,13 @@ class Engine:
         """Why it cannot render these, or None."""
         if (reason := self.unfit(scene.device, scene.dtype)) is not None:
             return reason
-        if not self.derivatives and _derivatives_wanted(scene):
+        if not self.derivatives and _derivatives_wanted(scene, noise):
             return "gradients do not flow through it, and a parameter of the scene requires them"
-        return self.load().refusal(scene, observation, noise)
+        try:
+            module = self.load()
+        except ImportError as error:  # a package that is there and does not work
+            return f"{self.needs} cannot be imported: {error}"
+        return module.refusal(scene, observation, noise, **self.options)
 
 
 _FUSED = Engine(
@@ -78,13 +82,15 @@ ENGINES: dict[str, Engine] = {
 AUTO = ("cpu", "torch")  # the faster first
 
 
-def _derivatives_wanted(scene: Scene) -> bool:
+def _derivatives_wanted(scene: Scene, noise: Noise | None) -> bool:
     tensors = [t for c in scene.components for t in c.parameters.values()]
+    if noise is not None:
+        tensors.append(noise.exposure)
     if scene.deflection_scale is not None:
         tensors.append(scene.deflection_scale)
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
         return True
-    wrapped = torch._C._functorch.is_functorch_wrapped_tensor  # inside torch.func.jvp, grad, vmap
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor  # inside torch.func.jvp or grad
     return any(wrapped(t) or torch.autograd.forward_ad.unpack_dual(t).tangent is not None for t in tensors)
 
 
@@ -100,7 +106,10 @@ def pick_engine(engine: str, device: torch.device, dtype: torch.dtype) -> str:
     Raises UnknownNameError for a name that is not there, EngineError for an engine that cannot.
     """
     if engine == "auto":
-        return next(name for name in AUTO if ENGINES[name].unfit(device, dtype) is None)
+        for name in AUTO:
+            if (reason := ENGINES[name].unfit(device, dtype)) is None:
+                return name
+        raise _cannot(name, str(reason))
     if engine not in ENGINES:
         raise unknown_name("engine", engine, (*ENGINES, "auto"))
     if (reason := ENGINES[engine].unfit(device, dtype)) is not None:
@@ -123,7 +132,7 @@ def _fitting(engine: str, scene: Scene, observation: Observation, noise: Noise |
             return name
         if scene.device.type in ENGINES[name].devices:
             why += f"; not '{name}': {reason}"
-    raise AssertionError("the torch engine does it all")
+    raise _cannot(name, str(reason))
 
 
 def render(scene: Scene, observation: Observation, noise: Noise | None = None, engine: str = "auto") -> Tensor:

@@ -16,7 +16,8 @@ from lensgen.profile import LightProfile, MassProfile, Profile
 P = TypeVar("P", bound=Profile)
 
 
-def _check_count(name: str, count: Tensor, slots: int) -> None:
+def check_count(name: str, count: Tensor, slots: int) -> None:
+    """Raise ParameterError unless `count` is whole numbers within [0, slots]."""
     if count.dtype != torch.int64:
         raise ParameterError(f"{name}: count must be whole numbers (torch.int64), not {count.dtype}.")
     wrong = count[(count < 0) | (count > slots)]
@@ -80,7 +81,7 @@ class Component(Generic[P]):
                 f"{name}: parameters with slots must all be [{batch}, N], with a count of shape [{batch}]."
             )
         if count is not None:
-            _check_count(name, count, next(iter(slots))[0])
+            check_count(name, count, next(iter(slots))[0])
         shape = (batch, *slots.pop()) if slots else (batch,)
         for key, tensor in tensors.items():
             if tensor.dim() > 0 and tensor.shape != shape:
@@ -155,6 +156,8 @@ class Scene:
     def dtype(self) -> torch.dtype:
         """The widest of its floating-point tensors: what it is rendered in."""
         dtypes = [t.dtype for c in self.components for t in c.parameters.values()]
+        if self.deflection_scale is not None:
+            dtypes.append(self.deflection_scale.dtype)
         return functools.reduce(torch.promote_types, dtypes)
 
     def map(self, change) -> Scene:

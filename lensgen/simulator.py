@@ -186,7 +186,7 @@ class Simulator:
     @cached_property
     def _draw(self) -> Callable[[Tensor], Systems]:
         """index `[B]` -> systems: by a kernel where there are any, with the same bits."""
-        if pick_engine(self.engine, self.device, self.dtype) != "torch":
+        if self.engine != "torch" and pick_engine("auto", self.device, torch.float32) != "torch":
             from lensgen.cpu_draw import drawer  # kernels are loaded when they are used
 
             fused = drawer(self.preset, self.dtype)

@@ -99,7 +99,7 @@ def _in_chunks(work: Callable[[Tensor], Tensor], order: Tensor, row: int) -> Ten
 
 
 def refusal(scene: Scene, observation: Observation, noise: Noise | None) -> str | None:
-    """None: this engine does it all."""
+    """None: this engine takes every scene."""
     return None
 
 

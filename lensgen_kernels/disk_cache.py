@@ -67,9 +67,9 @@ def module(kind: str, text: str) -> ModuleType:
             finally:
                 Path(temporary).unlink(missing_ok=True)
         compiled = folder / "__pycache__"
-        for file in compiled.glob(f"{name}.*.nb?"):
-            if not file.read_bytes().endswith(b"."):  # as every whole pickle does; numba would fail on half of one
-                file.unlink(missing_ok=True)
+        for kept in compiled.glob(f"{name}.*.nb?"):
+            if not kept.read_bytes().endswith(b"."):  # as every whole pickle does; numba would fail on half of one
+                kept.unlink(missing_ok=True)
         if not any(compiled.glob(f"{name}.*.nbi")):
             print(f"lensgen: compiling a kernel, once, into {folder} (some seconds)", file=sys.stderr, flush=True)
         spec = importlib.util.spec_from_file_location(name, path)

@@ -30,6 +30,10 @@ def _from_bits(k: Node) -> Node:
     return k.graph.node("from_bits", k, kind=REAL)
 
 
+def _nan(x: Node) -> Node:
+    return _from_bits(x.graph.constant(0x7FC00000, INT))
+
+
 def _power_of_two(n: Node) -> Node:
     """2**n of a whole real number n within [-126, 127]."""
     return _from_bits((n.graph.node("to_int", n, kind=INT) + n.graph.constant(127, INT)) << 23)
@@ -42,14 +46,15 @@ _LOG = (  # (log(1 + f) - f + f^2/2) / f^3: 7e-8
 
 
 def log(x: Node) -> Node:
-    """x > 0 and normal."""
+    """x > 0 and normal; NaN for what has no logarithm."""
     bits = _bits(x)
     exponent = (bits - x.graph.constant(_SQRT_HALF_BITS, INT)) >> 23
     f = _from_bits(bits - (exponent << 23)) - 1.0
     z = f * f
     log_mantissa = f + z * (f * _horner(f, _LOG) - 0.5)
     n = x.graph.node("to_real", exponent)
-    return n * 0.693359375 + (n * -2.12194440054690583e-4 + log_mantissa)  # ln 2 in two parts
+    value = n * 0.693359375 + (n * -2.12194440054690583e-4 + log_mantissa)  # ln 2 in two parts
+    return where(x >= 0.0, value, _nan(x))
 
 
 def log1p(x: Node) -> Node:
@@ -97,7 +102,7 @@ def atan2(y: Node, x: Node) -> Node:
     angle = _atan_below_one(minimum(across, along) / longer)
     angle = where(across > along, 0.5 * math.pi - angle, angle)
     angle = where(x < 0.0, math.pi - angle, angle)
-    return where(y < 0.0, -angle, angle)
+    return where(across + along >= 0.0, where(y < 0.0, -angle, angle), _nan(x))
 
 
 _SIN = (-0.1666666666385529, 0.008333331874710208, -0.00019840086735384846, 2.724992580305979e-06)  # 2e-10

@@ -351,6 +351,13 @@ class Node:
             return self.graph.node("uniform", self.args[0], 0, rate=UNIFORM)
         raise reject("a subscript", "name each value: formulas are about single numbers")
 
+    def __iadd__(self, other):
+        raise reject(
+            "an operation in place (+=, -=, *=, /=), which changes a tensor for its other users,", "write x = x + y"
+        )
+
+    __isub__ = __imul__ = __itruediv__ = __iadd__
+
     def __setitem__(self, item: Any, value: Any) -> None:
         raise reject("an assignment to an element", "choose with where(condition, a, b)")
 

@@ -13,7 +13,8 @@ from functools import partial
 from types import SimpleNamespace
 from typing import TypeAlias
 
-from lensgen_kernels import fast_math, tables
+from lensgen_kernels import fast_math, filters, tables
+from lensgen_kernels.filters import DenseFilter, Filter
 from lensgen_kernels.graph import BOOL, UNIFORM, VARYING, Graph, Node
 from lensgen_kernels.numba_source import NumbaPrinter, printable
 from lensgen_kernels.source import Source
@@ -22,7 +23,7 @@ from lensgen_kernels.translate import needed, substituted, traced
 CHUNK = 1024  # rays: what a chunk's loops read and write stays in the first-level cache
 _JAM = 4
 _SHORT = 24  # operations
-_UNROLLED_TAPS = 40
+_MOST_CASES = 4  # loops for conditions that hold for a whole system; further conditions choose ray by ray
 
 Write: TypeAlias = Callable[[list[str]], list[str]]  # names of values -> the lines that store them
 
@@ -42,30 +43,6 @@ class Term:
     parameters: int
     statics: tuple[int, ...] = ()
     slotted: bool = False
-
-
-@dataclass(frozen=True)
-class Filter:
-    """A separable filter over rows and columns: `out[i] = sum_m weights[m] in[stride i + m - before]`.
-
-    Args:
-        taps: how many weights.
-        stride: input numbers per output number.
-        before: by how much the first weight reaches beyond the edge.
-        edge: "nearest" or "zero": what lies beyond.
-    """
-
-    taps: int
-    stride: int
-    before: int
-    edge: str
-
-
-@dataclass(frozen=True)
-class DenseFilter:
-    """A correlation with a square kernel of odd size, zeros beyond the edge."""
-
-    size: int
 
 
 @dataclass(frozen=True)
@@ -104,7 +81,7 @@ def _uniform_conditions(outputs: tuple[Node, ...]) -> list[Node]:
     return [n.args[0] for n in needed(outputs) if n.op == "where" and n.rate == VARYING and n.args[0].rate <= UNIFORM]
 
 
-class _Body:
+class Body:
     """Writes the loops of one renderer."""
 
     def __init__(self, program: ImageProgram) -> None:
@@ -174,20 +151,26 @@ class _Body:
                 self.source.line(f"slot += {width}")
 
     def loops(
-        self, values: tuple[Node, ...], prefix: str, rays: list[str], write: Write, only: str | None = None
+        self,
+        values: tuple[Node, ...],
+        prefix: str,
+        rays: list[str],
+        write: Write,
+        only: str | None = None,
+        cases: int = 0,
     ) -> None:
-        """A loop over the chunk that works out `values`; one for each case where a condition is the system's.
+        """A loop over the chunk that works out `values`; one for each of the `cases` where a condition is the system's.
 
         With `only`, rays for which that condition does not hold are passed over.
         """
         conditions = _uniform_conditions(values)
         printer = self.printer(prefix)
-        if conditions:
+        if conditions and cases < _MOST_CASES:
             condition = conditions[0]
             self.lines(printer, needed((condition,)))
             for holds in (True, False):
                 with self.source.block(f"if {printer.name(condition)}:" if holds else "else:"):
-                    self.loops(substituted(values, condition, holds), prefix, rays, write, only)
+                    self.loops(substituted(values, condition, holds), prefix, rays, write, only, 2 * max(cases, 1))
             return
         nodes = needed(values)
         self.lines(printer, [n for n in nodes if n.rate <= UNIFORM])
@@ -211,7 +194,7 @@ def _store(places: list[tuple[str, str, str]], first: bool, values: list[str]) -
     return lines
 
 
-def _rays(body: _Body) -> None:
+def _rays(body: Body) -> None:
     """Everything from rays to `light[ray]`."""
     program, source = body.program, body.source
     image_plane = ["x = get(px, base + p)", "y = get(py, base + p)"]
@@ -248,81 +231,7 @@ def _rays(body: _Body) -> None:
             number += 1
 
 
-def _filtered_row(source: Source, filter: Filter, k: int, src: str) -> None:
-    """Row i of the filter's output, at `row[before : before + width]` of its padded input, columns still to do."""
-    taps, before = filter.taps, filter.before
-    unrolled = taps <= _UNROLLED_TAPS
-    if unrolled:
-        for m in range(taps):
-            source.line(f"r{m} = {filter.stride} * i + {m - before}")
-            if filter.edge == "zero":
-                source.line(f"w{m} = weights{k}[{m}] if 0 <= r{m} < h_in else zero")
-            else:
-                source.line(f"w{m} = weights{k}[{m}]")
-            source.line(f"r{m} = min(max(r{m}, 0), h_in - 1) * w_in")
-        starts, factors = (", ".join(f"{name}{m}" for m in range(taps)) for name in "rw")
-        source.line(f"weighted_sum(row, {before}, {src}, ({starts},), ({factors},), w_in)")
-    else:
-        with source.block("for j in range(w_in):"):
-            source.line(f"put(row, {before} + j, zero)")
-        with source.block(f"for m in range({taps}):"):
-            source.line(f"r = {filter.stride} * i + m - {before}")
-            if filter.edge == "zero":
-                with source.block("if r < 0 or r >= h_in:"):
-                    source.line("continue")
-            source.line("r = min(max(r, 0), h_in - 1) * w_in")
-            source.line(f"w = weights{k}[m]")
-            with source.block("for j in range(w_in):"):
-                source.line(f"put(row, {before} + j, get(row, {before} + j) + w * get({src}, r + j))")
-    after = taps - before - filter.stride
-    left, right = ("zero", "zero") if filter.edge == "zero" else (f"row[{before}]", f"row[{before} + w_in - 1]")
-    for margin, start, value in ((before, "0", left), (after, f"{before} + w_in", right)):
-        if margin > 0:
-            source.line(f"edge = {value}")
-            with source.block(f"for j in range({margin}):"):
-                source.line(f"row[{start} + j] = edge")
-
-
-def _separable(source: Source, filter: Filter, k: int, src: str, dst: str) -> None:
-    s = filter.stride
-    with source.block("for i in range(h_out):"):
-        _filtered_row(source, filter, k, src)
-        source.line("o = i * w_out")
-        if filter.taps <= _UNROLLED_TAPS:
-            for m in range(filter.taps):
-                source.line(f"w{m} = weights{k}[{m}]")
-            starts, factors = (", ".join(f"{n}{m}" if n else f"{m}" for m in range(filter.taps)) for n in ("", "w"))
-            if s == 1:
-                source.line(f"weighted_sum({dst}, o, row, ({starts},), ({factors},), w_out)")
-            else:
-                with source.block("for j in range(w_out):"):
-                    terms = " + ".join(f"w{m} * get(row, {s} * j + {m})" for m in range(filter.taps))
-                    source.line(f"put({dst}, o + j, {terms})")
-        else:
-            with source.block("for j in range(w_out):"):
-                source.line(f"put({dst}, o + j, zero)")
-            with source.block(f"for m in range({filter.taps}):"):
-                source.line(f"w = weights{k}[m]")
-                with source.block("for j in range(w_out):"):
-                    source.line(f"put({dst}, o + j, get({dst}, o + j) + w * get(row, {s} * j + m))")
-
-
-def _dense(source: Source, filter: DenseFilter, k: int, src: str, dst: str) -> None:
-    radius = filter.size // 2
-    with source.block("for i in range(h_out):"):
-        source.line("d = i * w_out")
-        with source.block("for j in range(w_out):"):
-            source.line(f"put({dst}, d + j, zero)")
-        with source.block(f"for m in range(max(0, {radius} - i), min({filter.size}, h_in + {radius} - i)):"):
-            source.line(f"r = (i + m - {radius}) * w_in")
-            with source.block(f"for q in range({filter.size}):"):
-                source.line(f"w = weights{k}[m * {filter.size} + q]")
-                source.line(f"o = r + q - {radius}")
-                with source.block(f"for j in range(max(0, {radius} - q), min(w_in, w_in + {radius} - q)):"):
-                    source.line(f"put({dst}, d + j, get({dst}, d + j) + w * get({src}, o + j))")
-
-
-def _optics(body: _Body) -> str:
+def _optics(body: Body) -> str:
     """The filters; returns the name of the array that holds the pixels."""
     source, src = body.source, "light"
     source.line("h_in = height")
@@ -333,16 +242,16 @@ def _optics(body: _Body) -> str:
         source.line(f"h_out = h_in // {stride}")
         source.line(f"w_out = w_in // {stride}")
         if isinstance(filter, Filter):
-            _separable(source, filter, k, src, dst)
+            filters.separable(source, filter, k, src, dst)
         else:
-            _dense(source, filter, k, src, dst)
+            filters.dense(source, filter, k, src, dst)
         source.line("h_in = h_out")
         source.line("w_in = w_out")
         src = dst
     return src
 
 
-def _noise(body: _Body, pixels: str) -> None:
+def _noise(body: Body, pixels: str) -> None:
     source, noise = body.source, body.program.noise
     if noise is None:
         with source.block("for p in range(pixels):"):
@@ -375,7 +284,7 @@ def _noise(body: _Body, pixels: str) -> None:
             body.loops(all_cases, "r_", inputs, write)
 
 
-def _noise_values(body: _Body, noise: NoiseTerm, rare: bool) -> tuple[tuple[Node, ...], Node | None]:
+def _noise_values(body: Body, noise: NoiseTerm, rare: bool) -> tuple[tuple[Node, ...], Node | None]:
     """The noisy pixel, and whether some rare case holds that was left out of it."""
     graph = body.graph()
     graph.rare = rare
@@ -391,7 +300,7 @@ def _noise_values(body: _Body, noise: NoiseTerm, rare: bool) -> tuple[tuple[Node
 
 def image_source(program: ImageProgram) -> str:
     """The text of a module with a function `render`; see `lensgen_kernels.cpu` for what it takes."""
-    body = _Body(program)
+    body = Body(program)
     if program.tabulated:
         body.find_tables()
     source = body.source

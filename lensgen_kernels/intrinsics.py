@@ -68,8 +68,9 @@ iand = _binary(lambda b, x, y: b.and_(x, y))
 ior = _binary(lambda b, x, y: b.or_(x, y))
 shl = _binary(lambda b, x, y: b.shl(x, y))
 shr = _binary(lambda b, x, y: b.ashr(x, y))
-larger = _binary(lambda b, x, y: b.select(b.fcmp_ordered(">", x, y), x, y))
-smaller = _binary(lambda b, x, y: b.select(b.fcmp_ordered("<", x, y), x, y))
+# "unordered": where x is NaN the result is, as torch.clamp has it; y is a bound
+larger = _binary(lambda b, x, y: b.select(b.fcmp_unordered(">", x, y), x, y))
+smaller = _binary(lambda b, x, y: b.select(b.fcmp_unordered("<", x, y), x, y))
 
 
 @intrinsic

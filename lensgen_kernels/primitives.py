@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 
 from lensgen_kernels.graph import (
-    BOOL,
-    CONSTANT,
     INT,
     REAL,
     UNIFORM,
@@ -140,7 +138,10 @@ _EXACT_ONLY = {"view", "bucketize", "sum_slots", "new_tensor", "unsqueeze", "exp
 
 
 def _graph_of(*values: Any) -> Graph:
-    return next(v.graph for v in values if isinstance(v, Node))
+    for value in values:
+        if isinstance(value, Node):
+            return value.graph
+    raise reject("a list or tuple of values", "name each value: formulas are about single numbers")
 
 
 def _pair(a: Any, b: Any, graph: Graph | None = None) -> tuple[Node, Node]:
@@ -192,6 +193,3 @@ def _called(graph: Graph, func: Callable, args: list[Node]) -> Any:
         function = graph.functions[func] = Function(name, inner, inputs, outputs)
     results = tuple(graph.node("call", function.name, k, *args) for k in range(len(function.outputs)))
     return results[0] if len(results) == 1 else results
-
-
-__all__ = ["BOOL", "CONSTANT", "UNARY", "call", "maximum", "method", "minimum"]

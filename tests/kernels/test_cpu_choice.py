@@ -50,7 +50,7 @@ def rendered(case, rows: torch.Tensor) -> torch.Tensor:
     return render(systems.scene.select(rows), observation, own, engine="cpu")
 
 
-@pytest.mark.parametrize("preset", ["model_a", "model_b", "deeplense_i_legacy"])
+@pytest.mark.parametrize("preset", ["model_a", "model_b", pytest.param("deeplense_i_legacy", marks=pytest.mark.slow)])
 def test_same_bits_however_batched(preset: str, poisoned) -> None:
     case = noisy_systems(preset, 500)
     every = torch.arange(500)
@@ -105,14 +105,16 @@ class _Images(torch.utils.data.IterableDataset):
         yield Simulator("model_a", seed=3, device="cpu", engine="cpu").override({"grid.size": 24}).batch(0, 40).image
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_same_bits_in_a_worker(start: str) -> None:
     expected = next(iter(_Images()))
     loader = torch.utils.data.DataLoader(_Images(), batch_size=None, num_workers=1, multiprocessing_context=start)
     assert torch.equal(next(iter(loader)), expected)
 
 
-@pytest.mark.parametrize("preset", lensgen.presets())
+@pytest.mark.parametrize(
+    "preset", [pytest.param(p, marks=pytest.mark.slow if "legacy" in p else ()) for p in lensgen.presets()]
+)
 def test_what_memory_held_changes_no_bit(preset: str, monkeypatch) -> None:
     case = noisy_systems(preset, 60)
     images = []
@@ -223,7 +225,7 @@ def lens_of(name: str) -> Scene:
     return Scene((Component("lens", mass_profile(name), values, None, mass_profile(name).statics),), hand_made().source)
 
 
-@pytest.mark.parametrize("name", MASS_PROFILES)
+@pytest.mark.parametrize("name", [n if n == "sis" else pytest.param(n, marks=pytest.mark.slow) for n in MASS_PROFILES])
 def test_lenses_that_are_not_numbers_never_leave(name: str) -> None:
     scene = lens_of(name)
     let_through = []
@@ -245,7 +247,7 @@ def test_sources_and_scales_that_are_not_numbers_never_leave() -> None:
     assert refused(scaled) and not let_through
 
 
-@pytest.mark.parametrize("name", ["point", "tnfw"])
+@pytest.mark.parametrize("name", ["point", pytest.param("tnfw", marks=pytest.mark.slow)])
 def test_slots_that_are_not_numbers_never_leave_where_they_are_used(name: str) -> None:
     profile = mass_profile(name)
     let_through = []

@@ -136,7 +136,7 @@ OVERRIDES = {
 }  # fmt: skip
 
 
-QUICK = ("every prior", "sie", "one class alone")  # LLVM takes ten seconds over some of the others
+QUICK = ("every prior", "sie")  # LLVM takes ten seconds over some of the others
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_a_file_with_other_content_is_written_again(folder, content) -> None:
     assert path.read_text() == TEXT.format(7)
 
 
-@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+@pytest.mark.parametrize("ending", ["nbc", pytest.param("nbi", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("keep", [0, pytest.param(10, marks=pytest.mark.slow)])
 def test_machine_code_cut_short_is_made_again(folder, ending: str, keep: int) -> None:
     """In a process of its own: numba may do anything with it, and must not crash."""

@@ -75,7 +75,8 @@ def test_a_new_lens(name: str, monkeypatch, gate) -> None:
     """Alone and in slots, against float64 torch, by the name under which it is found."""
     monkeypatch.setitem(MASS_PROFILES, name, NEW[name])
     mass = scenes.alone_and_in_slots(mass_profile(name), 48, seed=9)
-    gate("a new profile's images (of peak)", off_peak(scenes.with_galaxies(mass, 48), seen(33, 65, 0.1)), 1e-5)
+    # a deflection of several arcsec, right to 1e-5 of it, moves the image by as much
+    gate(f"a new profile's image: {name} (of peak)", off_peak(scenes.with_galaxies(mass, 48), seen(33, 65, 0.1)), 1e-4)
     gate(f"a new profile: {name} (relative)", off_relative(mass, seen(33, 33)).max(), 2e-5)
     assert has_table(NEW[name]) == (name != "cored_isothermal")
 
