@@ -15,6 +15,7 @@ from torch import Tensor
 from lensgen.errors import ParameterError
 from lensgen.noise import NoiseRecipe
 from lensgen.observation import Noise, Observation
+from lensgen.profile import MassProfile
 from lensgen.psf import PixelPSF
 from lensgen.rng import name_hash
 from lensgen.scene import Component, Scene, check_count
@@ -84,7 +85,8 @@ def _program(scene: Scene, observation: Observation, noise: Noise | None, tabula
 def _term(component: Component, what: str) -> Term:
     profile = component.profile
     statics = tuple(component.statics[name] for name in profile.statics)
-    return Term(profile.formulas[what], len(profile.parameters), statics, component.count is not None)
+    smooth = isinstance(profile, MassProfile) and profile.smooth
+    return Term(profile.formulas[what], len(profile.parameters), statics, component.count is not None, smooth)
 
 
 @lru_cache(maxsize=64)

@@ -71,11 +71,17 @@ class Profile:
 
 @dataclass(frozen=True, kw_only=True)
 class MassProfile(Profile):
-    """A lens: reduced deflection (arcsec), potential (arcsec^2) and convergence (1)."""
+    """A lens: reduced deflection (arcsec), potential (arcsec^2) and convergence (1).
+
+    Args:
+        smooth: whether the deflection has no kink but at the centre. An engine may interpolate that of a circular lens
+            between radii then, where its formula is costly.
+    """
 
     deflection: Callable[..., tuple[Tensor, Tensor]]
     potential: Callable[..., Tensor]
     convergence: Callable[..., Tensor]
+    smooth: bool = False
 
     @property
     def formulas(self) -> dict[str, Callable]:

@@ -37,12 +37,14 @@ class Term:
         parameters: how many it takes.
         statics: whole numbers after the parameters.
         slotted: whether a system has several of it.
+        smooth: whether a deflection may be interpolated between radii.
     """
 
     formula: Callable
     parameters: int
     statics: tuple[int, ...] = ()
     slotted: bool = False
+    smooth: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,11 @@ class Body:
         self.tables: dict[int, tables.Radial] = {}  # by the number of the term with slots
 
     def find_tables(self) -> None:
-        """The terms with slots that are circular lenses, and costly enough for a table each slot."""
+        """The terms with slots that are smooth circular lenses, and costly enough for a table each slot."""
         slotted = [t for t in self.program.terms if t.slotted]
-        for which, term in enumerate(slotted[: sum(t.slotted for t in self.program.mass)]):
+        for which, term in enumerate(slotted):
+            if not term.smooth:
+                continue
             (ax, ay), _ = self.traced(term, 1, 2)
             radial = tables.radial(ax, ay)
             if radial is not None:

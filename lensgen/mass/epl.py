@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from lensgen import fmath as fm
-from lensgen.conventions import direction, elliptical_radius
+from lensgen.conventions import direction, elliptical_radius, rotated
 from lensgen.parameters import CENTER, ELLIPTICITY, FAR, MAX_ELLIPTICITY, Parameter
 from lensgen.profile import MassProfile
 
@@ -57,7 +57,8 @@ def deflection(x, y, theta_E, gamma, e1, e2, center_x, center_y, terms):
     imaginary = ratio * imag_w * last
 
     scale = n * _scale(theta_E, gamma, length / n)
-    return scale * (cosine * real - sine * imaginary), scale * (sine * real + cosine * imaginary)
+    ax, ay = rotated(real, imaginary, cosine, -sine)
+    return scale * ax, scale * ay
 
 
 def potential(x, y, theta_E, gamma, e1, e2, center_x, center_y, terms):

@@ -101,4 +101,5 @@ PROFILE = MassProfile(
     deflection=deflection,
     potential=potential,
     convergence=convergence,
+    smooth=True,
 )

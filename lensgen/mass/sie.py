@@ -39,7 +39,8 @@ def _nearly_round_deflection(dx, dy, theta_E, e1, e2):
         k = k - 2.0
         real, imaginary = 1.0 / k - real_w * real + imag_w * imaginary, -real_w * imaginary - imag_w * real
     scale = theta_E * fm.sqrt(1.0 - e1 * e1 - e2 * e2)
-    return scale * (cosine * real - sine * imaginary), scale * (sine * real + cosine * imaginary)
+    ax, ay = rotated(real, imaginary, cosine, -sine)
+    return scale * ax, scale * ay
 
 
 def deflection(x, y, theta_E, e1, e2, center_x, center_y):

@@ -91,4 +91,5 @@ PROFILE = MassProfile(
     deflection=deflection,
     potential=potential,
     convergence=convergence,
+    smooth=True,
 )

@@ -212,12 +212,23 @@ def test_auto_says_once_what_it_took_and_why(monkeypatch, capfd) -> None:
 # --- what is not a number
 
 
-def refused(scene: Scene) -> bool:
+def refused(scene: Scene, engine: str = "cpu") -> bool:
     try:
-        render(scene, SEEN, engine="cpu")
+        render(scene, SEEN, engine=engine)
     except ParameterError as error:
         return "image 1 of the batch is not finite" in str(error)
     return False
+
+
+def let_through(scene: Scene, where: str) -> list[str]:
+    """Values of a parameter that leave as an image: NaN, or an infinity that torch refuses."""
+    found = []
+    for parameter, value in getattr(scene, where)[0].parameters.items():
+        for bad in (NAN, INF, -INF):
+            changed = with_value(scene, where, parameter, torch.tensor([float(value[0]), bad, float(value[2])]))
+            if not refused(changed) and (bad != bad or refused(changed, "torch")):
+                found.append(f"{parameter} = {bad}")
+    return found
 
 
 def lens_of(name: str) -> Scene:
@@ -227,30 +238,20 @@ def lens_of(name: str) -> Scene:
 
 @pytest.mark.parametrize("name", [n if n == "sis" else pytest.param(n, marks=pytest.mark.slow) for n in MASS_PROFILES])
 def test_lenses_that_are_not_numbers_never_leave(name: str) -> None:
-    scene = lens_of(name)
-    let_through = []
-    for parameter, value in scene.mass[0].parameters.items():
-        for bad in (NAN, INF, -INF):
-            if not refused(with_value(scene, "mass", parameter, torch.tensor([float(value[0]), bad, float(value[2])]))):
-                let_through.append(f"{parameter} = {bad}")
-    assert not let_through
+    assert not let_through(lens_of(name), "mass")
 
 
 def test_sources_and_scales_that_are_not_numbers_never_leave() -> None:
+    """A source at infinity is missing: it is dark, with torch as here."""
     scene = hand_made()
-    let_through = []
-    for parameter, value in scene.source[0].parameters.items():
-        for bad in (NAN, INF):
-            if not refused(with_value(scene, "source", parameter, torch.tensor([float(value[0]), bad, 0.3]))):
-                let_through.append(f"{parameter} = {bad}")
-    scaled = Scene(scene.mass, scene.source, (), torch.tensor([1.0, NAN, 1.0]))
-    assert refused(scaled) and not let_through
+    assert not let_through(scene, "source")
+    assert refused(Scene(scene.mass, scene.source, (), torch.tensor([1.0, NAN, 1.0])))
 
 
 @pytest.mark.parametrize("name", ["point", pytest.param("tnfw", marks=pytest.mark.slow)])
 def test_slots_that_are_not_numbers_never_leave_where_they_are_used(name: str) -> None:
     profile = mass_profile(name)
-    let_through = []
+    left = []
     for parameter in profile.parameters:
         values = {k: v.float() for k, v in random_parameters(profile, (3, 2), 2).items()}
         values[parameter.name][1, 1] = NAN
@@ -260,8 +261,8 @@ def test_slots_that_are_not_numbers_never_leave_where_they_are_used(name: str) -
         )
         render(unused, SEEN, engine="cpu")  # nobody reads it
         if not refused(used):
-            let_through.append(parameter.name)
-    assert not let_through
+            left.append(parameter.name)
+    assert not left
 
 
 # --- without numba

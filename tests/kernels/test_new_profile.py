@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -27,7 +29,7 @@ def of(name: str, deflection) -> MassProfile:
     zero = lambda x, y, theta_E, core, center_x, center_y: 0.0 * x  # noqa: E731
     return MassProfile(
         name=name, lenstronomy="", parameters=(*arcsec, *CENTER), strength=("theta_E",),
-        deflection=deflection, potential=zero, convergence=zero,
+        deflection=deflection, potential=zero, convergence=zero, smooth=name == "costly",
     )  # fmt: skip
 
 
@@ -67,7 +69,7 @@ def has_table(profile: MassProfile) -> bool:
     graph = Graph()
     x, y = graph.input("x", VARYING), graph.input("y", VARYING)
     ax, ay = profile.deflection(x, y, *(graph.input(p.name, UNIFORM) for p in profile.parameters))
-    return tables.radial(ax, ay) is not None
+    return profile.smooth and tables.radial(ax, ay) is not None
 
 
 @pytest.mark.parametrize("name", NEW)
@@ -78,19 +80,26 @@ def test_a_new_lens(name: str, monkeypatch, gate) -> None:
     # a deflection of several arcsec, right to 1e-5 of it, moves the image by as much
     gate(f"a new profile's image: {name} (of peak)", off_peak(scenes.with_galaxies(mass, 48), seen(33, 65, 0.1)), 1e-4)
     gate(f"a new profile: {name} (relative)", off_relative(mass, seen(33, 33)).max(), 2e-5)
-    assert has_table(NEW[name]) == (name != "cored_isothermal")
+    assert has_table(NEW[name]) == (name == "costly")
+
+
+def test_a_lens_with_an_edge_has_no_table(gate) -> None:
+    """It does not say that it is smooth: at 500 places of the edge, closed form and no interpolation across it."""
+    edges = torch.linspace(0.05, 2.5, 500, dtype=torch.float64).float().double()
+    values = {"theta_E": torch.ones(500, 1), "core": edges[:, None], "center_x": torch.full((500, 1), 0.013),
+              "center_y": torch.full((500, 1), -0.021)}  # fmt: skip
+    lens = (slotted(NEW["with_a_kink"], values, torch.ones(500, dtype=torch.int64)),)
+    gate("a new profile: an edge (relative)", off_relative(lens, seen(33, 33), "cpu").max(), 1e-5)
 
 
 @pytest.mark.skipif(not tables.supported(), reason="tables need AVX-512")
-def test_tables_where_there_is_an_edge(gate) -> None:
-    """Edges at 2,000 places between the nodes: each is seen, and that slot worked out in closed form."""
-    edges = torch.linspace(0.05, 2.5, 2000, dtype=torch.float64).float().double()
-    values = {"theta_E": torch.ones(2000, 1), "core": edges[:, None], "center_x": torch.full((2000, 1), 0.013),
-              "center_y": torch.full((2000, 1), -0.021)}  # fmt: skip
-    lens = (slotted(NEW["with_a_kink"], values, torch.ones(2000, dtype=torch.int64)),)
-    closed, table = (off_relative(lens, seen(33, 33), engine) for engine in ("cpu_closed", "cpu"))
-    gate("a new profile: an edge, closed form (relative)", closed.max(), 1e-5)
-    gate("a new profile: an edge, table (relative)", table.max(), 1e-4)
+def test_a_table_that_is_far_off_is_not_used(gate) -> None:
+    """A lens that says it is smooth and is not: where interpolation fails the check, the closed form takes over."""
+    wrong = replace(NEW["with_a_kink"], smooth=True)
+    values = {"theta_E": torch.ones(1, 1), "core": torch.full((1, 1), 0.9), "center_x": torch.full((1, 1), 0.013),
+              "center_y": torch.full((1, 1), -0.021)}  # fmt: skip
+    lens = (slotted(wrong, values, torch.ones(1, dtype=torch.int64)),)
+    gate("a new profile: an edge, table given up (relative)", off_relative(lens, seen(33, 33), "cpu").max(), 1e-5)
 
 
 def test_what_cannot_be_translated_renders_in_torch(monkeypatch, capfd) -> None:
