@@ -12,7 +12,7 @@ import numpy as np
 from lensgen_kernels.disk_cache import module
 from lensgen_kernels.image_kernel import ImageProgram, image_source
 
-_SHARE = 16  # systems that a thread takes at a time
+_IMAGES, _DRAWS = 16, 256  # systems that a thread takes at a time
 POISON = False  # tests: memory that is about to be written holds NaN, so that what is not written shows
 
 
@@ -21,17 +21,17 @@ def empty(shape: tuple[int, ...]) -> np.ndarray:
     return np.full(shape, np.nan, np.float32) if POISON else np.empty(shape, np.float32)
 
 
-def spread(work: Callable[[int, int], None], systems: int, threads: int) -> None:
+def spread(work: Callable[[int, int], None], systems: int, threads: int, share: int) -> None:
     """`work(first, last)` for shares of the systems, on several threads; kernels let go of Python's lock."""
-    threads = min(threads, -(-systems // _SHARE))
+    threads = min(threads, -(-systems // share))
     if threads <= 1:
         work(0, systems)
         return
-    starts = itertools.count(0, _SHARE)  # each thread takes the next share when it is done: images differ in cost
+    starts = itertools.count(0, share)  # each thread takes the next share when it is done: images differ in cost
 
     def run() -> None:
         while (first := next(starts)) < systems:
-            work(first, min(first + _SHARE, systems))
+            work(first, min(first + share, systems))
 
     # threads of this call alone: a pool that is kept does not survive a fork
     with ThreadPoolExecutor(threads - 1, "lensgen") as pool:
@@ -92,7 +92,7 @@ def render(
             first, last, POISON,
         )  # fmt: skip
 
-    spread(work, len(out), threads)
+    spread(work, len(out), threads, _IMAGES)
 
 
 def draw(
@@ -118,5 +118,5 @@ def draw(
     kernel = module("systems", source).draw
     failed = np.zeros(1, np.int64)
     k0, k1 = map(np.uint64, key)
-    spread(lambda first, last: kernel(first, last, index, k0, k1, real, whole, failed), len(index), threads)
+    spread(lambda first, last: kernel(first, last, index, k0, k1, real, whole, failed), len(index), threads, _DRAWS)
     return not failed[0]

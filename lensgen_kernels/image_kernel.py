@@ -204,13 +204,15 @@ def _rays(body: Body) -> None:
     image_plane = ["x = get(px, base + p)", "y = get(py, base + p)"]
     with source.block("for base in range(0, rays, CHUNK):"):
         source.line("n = min(CHUNK, rays - base)")
-        slotted_first = bool(program.mass) and program.mass[0].slotted
+        # many small deflections are added to one another before large ones: that loses less to rounding
+        mass = sorted(program.mass, key=lambda term: not term.slotted)
+        slotted_first = bool(mass) and mass[0].slotted
         if slotted_first or not program.mass:
             with source.block("for p in range(n):"):
                 source.line("put(ax, p, zero)")
                 source.line("put(ay, p, zero)")
         number = 0
-        for k, term in enumerate(program.mass):
+        for k, term in enumerate(mass):
             first = k == 0 and not slotted_first
             body.term(
                 term, number, 2, image_plane,

@@ -150,7 +150,7 @@ def test_tables_are_as_good_as_they_say(name: str, gate) -> None:
     table, closed = (scenes.deflections(mass, observation, e) for e in ("cpu", "cpu_closed"))
     error = torch.hypot(*(table - closed).unbind(1)) / scenes.sizes(mass, observation).clamp(min=1e-11)
     assert bool((error > 0.0).any())  # tables were used
-    gate(f"tables: {name} against its closed form (relative)", error.max(), 1.5e-5)
+    gate(f"tables: {name} against its closed form (relative)", error.max(), 3e-5)
 
 
 def test_a_halo_without_mass_is_not_there() -> None:
@@ -272,10 +272,10 @@ def test_every_preset(preset: str, gate) -> None:
 
 
 def crowd(name: str, number: int) -> Scene:
-    """EPL and shear with 0, `number` and some subhalos."""
+    """EPL and shear with 0, `number` and some subhalos, which are as heavy together as the 300 of section 9."""
     profile, batch = mass_profile(name), 3
     values = scenes.random_parameters(profile, (batch, number), 5)
-    small = {"alpha_Rs": 1e-3, "Rs": 0.05, "theta_E": 0.01, "softening": 0.02, "tau": 10.0}
+    small = {"alpha_Rs": 3e-4, "Rs": 0.05, "theta_E": 0.01, "softening": 0.02, "tau": 10.0}
     generator = torch.Generator().manual_seed(6)
     for key in set(values) & set(small):
         values[key] = small[key] * (0.5 + torch.rand(batch, number, generator=generator, dtype=torch.float64))
