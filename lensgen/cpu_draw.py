@@ -62,6 +62,9 @@ class _TracedDraws(Draws):
         return drawn.placed(place)
 
 
+_WORTH_COMPILING = 20_000  # systems: torch draws as many in the five seconds that it takes to compile a kernel
+
+
 @dataclass(frozen=True)
 class _Place:
     """Where a value stands in the rows that the kernel writes."""
@@ -76,6 +79,7 @@ class Drawer:
 
     def __init__(self, preset: Preset, dtype: torch.dtype) -> None:
         self.preset, self.dtype = preset, dtype
+        self._until_compiled = _WORTH_COMPILING
         graph = Graph(exact=True)
         traced: Any = draw_values(preset, _TracedDraws(graph), dtype == torch.float64)
         self.outputs: list[Output] = []
@@ -106,6 +110,14 @@ class Drawer:
         if node.rate > CONSTANT:
             self.outputs.append(Output(node, array, place.column, count))
         return place
+
+    def draw(self, random: RandomSource, index: Tensor) -> Systems:
+        """The same systems by the quickest way: while the kernel is not compiled, the first ones by torch."""
+        if self._until_compiled > 0 and not cpu.is_compiled(self.source):
+            self._until_compiled -= len(index)
+            return draw_by_torch(self.preset, random, index, self.dtype)
+        self._until_compiled = 0
+        return self(random, index)
 
     def __call__(self, random: RandomSource, index: Tensor) -> Systems:
         """The systems of `index` `[B]` int64 on the CPU: the same bits as from `lensgen.draw.draw`."""

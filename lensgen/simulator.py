@@ -191,7 +191,7 @@ class Simulator:
 
             fused = drawer(self.preset, self.dtype)
             if fused is not None:
-                return lambda index: fused(self.random, index)
+                return lambda index: fused.draw(self.random, index)
         return lambda index: draw(self.preset, self.random, index, self.dtype)
 
     @cached_property

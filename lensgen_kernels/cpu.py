@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from lensgen_kernels.disk_cache import module
+from lensgen_kernels.disk_cache import compiled, module
 from lensgen_kernels.image_kernel import ImageProgram, image_source
 
 _IMAGES, _DRAWS = 16, 256  # systems that a thread takes at a time
@@ -95,6 +95,16 @@ def render(
     spread(work, len(out), threads, _IMAGES)
 
 
+@lru_cache(maxsize=256)
+def _systems(source: str) -> Callable:
+    return module("systems", source).draw
+
+
+def is_compiled(source: str) -> bool:
+    """Whether machine code of the kernel of this source, for `draw`, is kept on disk."""
+    return compiled("systems", source)
+
+
 def draw(
     source: str,
     index: np.ndarray,
@@ -115,7 +125,7 @@ def draw(
     Returns:
         Whether all checks hold; where one does not, what was written is void.
     """
-    kernel = module("systems", source).draw
+    kernel = _systems(source)
     failed = np.zeros(1, np.int64)
     k0, k1 = map(np.uint64, key)
     spread(lambda first, last: kernel(first, last, index, k0, k1, real, whole, failed), len(index), threads, _DRAWS)

@@ -51,10 +51,19 @@ def _surroundings() -> str:
     return "\n".join([*versions, llvmlite.binding.get_host_cpu_features().flatten(), *support])
 
 
+def _name(kind: str, text: str) -> str:
+    return f"{kind}_{hashlib.sha256((_surroundings() + text).encode()).hexdigest()[:32]}"
+
+
+def compiled(kind: str, text: str) -> bool:
+    """Whether machine code of the module with this text is there."""
+    return any((cache_folder() / "__pycache__").glob(f"{_name(kind, text)}.*.nbi"))
+
+
 @lru_cache(maxsize=256)
 def module(kind: str, text: str) -> ModuleType:
     """The module with this text, from memory, disk, or made now; `kind` begins its name."""
-    name = f"{kind}_{hashlib.sha256((_surroundings() + text).encode()).hexdigest()[:32]}"
+    name = _name(kind, text)
     with _lock:
         folder = cache_folder()
         path = folder / f"{name}.py"
@@ -66,11 +75,11 @@ def module(kind: str, text: str) -> ModuleType:
                 Path(temporary).replace(path)  # whole or not at all, whoever else writes it at the same time
             finally:
                 Path(temporary).unlink(missing_ok=True)
-        compiled = folder / "__pycache__"
-        for kept in compiled.glob(f"{name}.*.nb?"):
+        machine_code = folder / "__pycache__"
+        for kept in machine_code.glob(f"{name}.*.nb?"):
             if not kept.read_bytes().endswith(b"."):  # as every whole pickle does; numba would fail on half of one
                 kept.unlink(missing_ok=True)
-        if not any(compiled.glob(f"{name}.*.nbi")):
+        if not any(machine_code.glob(f"{name}.*.nbi")):
             print(f"lensgen: compiling a kernel, once, into {folder} (some seconds)", file=sys.stderr, flush=True)
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None and spec.loader is not None

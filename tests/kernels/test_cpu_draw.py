@@ -229,3 +229,19 @@ def test_what_cannot_be_translated_is_drawn_by_torch_and_said(monkeypatch, capfd
     assert len(said) == 1 and "sort" in said[0] and "test_cpu_draw.py" in said[0]
     simulator = Simulator(made, device="cpu", engine="cpu")
     assert_same(simulator._draw(INDEX[:50]), draw(made, simulator.random, INDEX[:50]))
+
+
+def test_the_first_systems_are_drawn_by_torch_where_there_is_no_kernel_yet(monkeypatch, tmp_path) -> None:
+    """Five seconds of compiling are for many images; the bits are the same before and after."""
+    monkeypatch.setenv("LENSGEN_CACHE", str(tmp_path))
+    monkeypatch.setattr("lensgen.cpu_draw._WORTH_COMPILING", 40)
+    # a preset whose kernel no other test has in memory
+    simulator = Simulator("deeplense_ii_legacy", device="cpu").override({"source.R_sersic": 0.2517})
+    random, index = simulator.random, torch.arange(32)
+    made = Drawer(simulator.preset, torch.float32)
+    first, second = made.draw(random, index), made.draw(random, index)
+    assert not list(tmp_path.glob("systems_*.py"))
+    third = made.draw(random, index)
+    assert list(tmp_path.glob("systems_*.py"))
+    for other in (second, third):
+        assert all(torch.equal(first.params[name], other.params[name]) for name in first.params)

@@ -113,7 +113,9 @@ def test_gradients_equal_finite_differences(gate, kwargs):
 
         slope = (8.0 * (at(1) - at(-1)) - (at(2) - at(-2))) / (12.0 * step)
         scale = slope.abs() + 1e-5 * light.detach() / step
-        error = torch.where(gradient == slope, 0.0, (gradient - slope).abs() / scale)
+        # far out a small steep profile falls by e within a step, and differences say nothing
+        far_out = light.detach() < 1e-30 * kwargs["amp"]
+        error = torch.where((gradient == slope) | far_out, 0.0, (gradient - slope).abs() / scale)
         gate("Sersic: gradient - differences", error.max(), 1e-5)
 
 
