@@ -46,6 +46,7 @@ def folder(tmp_path, monkeypatch):
     disk_cache.module.cache_clear()
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_and_one_after_them(tmp_path) -> None:
     """Both make the kernel, neither sees half of one, and the third finds it."""
     folder = tmp_path / "a" / "cache"
