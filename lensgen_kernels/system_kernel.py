@@ -15,7 +15,6 @@ from lensgen_kernels.translate import needed
 
 _OFTEN = 8  # calls of one function in one place, from which on they are made together
 _MOST = 64  # calls at once
-_ROWS = 24  # operands and results of such a function
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,17 +81,22 @@ class _Body:
     def _together(self, name: str, nodes: list[Node]) -> None:
         """One call of a function for many operands: a loop that the vector units can run."""
         self.many.add(name)
-        operands = {tuple(a.number for a in n.operands): n.operands for n in nodes}
-        places = {key: place for place, key in enumerate(operands)}
-        for key, place in places.items():
-            for k, operand in enumerate(operands[key]):
+        operands = list({tuple(a.number for a in n.operands): n.operands for n in nodes}.values())
+        for start in range(0, len(operands), _MOST):
+            self._share(name, nodes, operands[start : start + _MOST])
+
+    def _share(self, name: str, nodes: list[Node], operands: list[list[Node]]) -> None:
+        """Those of the calls that have these operands, at most as many as there is room for."""
+        places = {tuple(a.number for a in key): place for place, key in enumerate(operands)}
+        for place, key in enumerate(operands):
+            for k, operand in enumerate(key):
                 self.source.line(f"put(many, {k * _MOST + place}, {self.printer.name(operand)})")
-        arguments, results = len(nodes[0].operands), nodes[0].graph.results(name)
-        assert len(places) <= _MOST and arguments + results <= _ROWS, "more calls at once than there is room for"
         self.source.line(f"{name}_many(many, {len(places)})")
         for node in nodes:
-            place = (arguments + node.args[1]) * _MOST + places[tuple(a.number for a in node.operands)]
-            self.source.line(f"{self.printer.name(node)} = get(many, {place})")
+            place_of = places.get(tuple(a.number for a in node.operands))
+            if place_of is not None:
+                row = len(node.operands) + node.args[1]
+                self.source.line(f"{self.printer.name(node)} = get(many, {row * _MOST + place_of})")
 
     def _ready(self, node: Node) -> bool:
         return node.op in ("const", "input") or node.number in self.done
@@ -198,7 +202,8 @@ def system_source(graph: Graph, label: Node, outputs: list[Output]) -> str:
     source.line('@njit(cache=True, nogil=True, error_model="numpy")')
     head = source.block("def draw(first, last, index, key0, key1, real, whole, failed):")
     with head:
-        source.line(f"many = np.empty({_ROWS * _MOST})")
+        rows = max((len(f.inputs) + len(f.outputs) for f in graph.functions.values()), default=0)
+        source.line(f"many = np.empty({rows * _MOST})")
     with source.nested(), source.block("for b in range(first, last):"):
         source.line("image = np.uint64(index[b])")
         common = [n for n in needed([o.node for o in outputs] + graph.checks + [label])

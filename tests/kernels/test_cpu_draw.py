@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
 import torch
 
 import lensgen
-from lensgen import Simulator, notice
+from lensgen import Simulator, exact, notice
 from lensgen.cpu_draw import Drawer, drawer
 from lensgen.draw import Systems, draw
 from lensgen.errors import ParameterError
@@ -245,3 +245,24 @@ def test_the_first_systems_are_drawn_by_torch_where_there_is_no_kernel_yet(monke
     assert list(tmp_path.glob("systems_*.py"))
     for other in (second, third):
         assert all(torch.equal(first.params[name], other.params[name]) for name in first.params)
+
+
+def test_more_calls_of_one_function_than_there_is_room_for() -> None:
+    """They are made in several shares: a ring of 100 points in place of 16."""
+
+    @dataclass(frozen=True)
+    class Ring(Population):
+        name: ClassVar[str] = "ring"
+
+        def draw(self, draws: Draws, host: Host, prefix: str) -> Drawn:
+            total = torch.zeros_like(host.theta_E)
+            for k in range(100):
+                total = total + exact.log(host.theta_E + (1.0 + k)) * 1e-6
+            return Drawn((), total, {"total": total})
+
+    preset = load_preset("deeplense_ii_legacy")
+    preset = replace(preset, classes={"no_sub": preset.classes["no_sub"], "ring": Ring()})
+    random, index = RandomSource(3), torch.arange(64)
+    fused, reference = Drawer(preset, torch.float32)(random, index), draw(preset, random, index)
+    assert reference.params["substructure.ring.total"].any()
+    assert all(torch.equal(fused.params[name], reference.params[name]) for name in reference.params)
