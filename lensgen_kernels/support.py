@@ -1,6 +1,6 @@
 """What every CPU kernel calls: random numbers, scratch memory, the search of a table.
 
-Random numbers are those of Philox4x32-10 (Salmon et al. 2011, SC'11): one loop over counters, rounds unrolled, for the
+Random numbers are those of Philox4x32-10 (Salmon et al. 2011, SC'11): one loop over counters, for the
 vector units.
 """
 
@@ -28,24 +28,9 @@ def words(block, name, index, k0, k1):
     """Four 32-bit words, as uint64, of counter (block, name, index) and key (k0, k1)."""
     be_copied()
     c0, c1, c2, c3 = block, name, index & _MASK, index >> _32
-    c0, c1, c2, c3 = round_(c0, c1, c2, c3, k0, k1)
-    k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
-    c0, c1, c2, c3 = round_(c0, c1, c2, c3, k0, k1)
-    k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
-    c0, c1, c2, c3 = round_(c0, c1, c2, c3, k0, k1)
-    k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
-    c0, c1, c2, c3 = round_(c0, c1, c2, c3, k0, k1)
-    k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
-    c0, c1, c2, c3 = round_(c0, c1, c2, c3, k0, k1)
-    k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
-    c0, c1, c2, c3 = round_(c0, c1, c2, c3, k0, k1)
-    k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
-    c0, c1, c2, c3 = round_(c0, c1, c2, c3, k0, k1)
-    k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
-    c0, c1, c2, c3 = round_(c0, c1, c2, c3, k0, k1)
-    k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
-    c0, c1, c2, c3 = round_(c0, c1, c2, c3, k0, k1)
-    k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
+    for _ in range(9):  # LLVM unrolls it
+        c0, c1, c2, c3 = round_(c0, c1, c2, c3, k0, k1)
+        k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
     return round_(c0, c1, c2, c3, k0, k1)
 
 

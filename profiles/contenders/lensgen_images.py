@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from lensgen import Noise, Observation, Scene
 from lensgen.errors import EngineError
 from lensgen.render import render
 from profiles.cases import Task, draw_systems
@@ -18,10 +19,20 @@ class OnTorch:
     """What contenders on torch share."""
 
     device: torch.device
+    image: torch.Tensor
 
     def wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+    @torch.no_grad()
+    def images(self, scene: Scene, observation: Observation, noise: Noise | None, engine: str) -> int:
+        """Renders, and says how many; Refused where the engine cannot."""
+        try:
+            self.image = render(scene, observation, noise, engine)
+        except EngineError as error:
+            raise Refused(str(error)) from error
+        return len(self.image)
 
 
 class EngineImages(OnTorch):
@@ -35,13 +46,8 @@ class EngineImages(OnTorch):
         self.scene = scene_of(draw_systems(task), task)
         self.observation, self.noise = observation_of(task), noise_of(task)
 
-    @torch.no_grad()
     def render(self) -> int:
-        try:
-            self.image = render(self.scene, self.observation, self.noise, self.engine)
-        except EngineError as error:
-            raise Refused(str(error)) from error
-        return len(self.image)
+        return self.images(self.scene, self.observation, self.noise, self.engine)
 
     @torch.no_grad()
     def check_images(self) -> np.ndarray:

@@ -7,7 +7,6 @@ import torch
 from lensgen import Noise, Simulator
 from lensgen.draw import draw
 from lensgen.errors import EngineError
-from lensgen.render import render
 from profiles.cases import Task
 from profiles.contenders.contender import Refused
 from profiles.contenders.lensgen_images import OnTorch
@@ -46,10 +45,5 @@ class PresetRenders(PresetBatches):
         self.scene, self.observation, self.engine = systems.scene, preset.observation, self.simulator.engine
         self.noise = Noise(preset.recipe, preset.detector, systems.exposure, random, index)
 
-    @torch.no_grad()
     def render(self) -> int:
-        try:
-            self.image = render(self.scene, self.observation, self.noise, self.engine)
-        except EngineError as error:
-            raise Refused(str(error)) from error
-        return self.task.batch
+        return self.images(self.scene, self.observation, self.noise, self.engine)
