@@ -20,8 +20,9 @@ from lensgen.priors import Prior
 from lensgen.rng import RandomSource, name_hash
 from lensgen.substructure.population import Drawn, Draws, Host, Population
 from lensgen_kernels import cpu
-from lensgen_kernels.errors import TranslationError
-from lensgen_kernels.graph import CONSTANT, INT, REAL, UNIFORM, VARYING, Graph, Node, reject
+from lensgen_kernels.errors import TranslationError, reject
+from lensgen_kernels.graph import Graph
+from lensgen_kernels.node import CONSTANT, INT, REAL, UNIFORM, VARYING, Node
 from lensgen_kernels.system_kernel import Output, system_source
 
 

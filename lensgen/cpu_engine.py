@@ -22,8 +22,8 @@ from lensgen.scene import Component, Scene, check_count
 from lensgen_kernels import cpu, tables
 from lensgen_kernels.errors import TranslationError
 from lensgen_kernels.filters import DenseFilter, Filter
-from lensgen_kernels.image_kernel import ImageProgram, NoiseTerm, Term
 from lensgen_kernels.intrinsics import LANES
+from lensgen_kernels.program import ImageProgram, NoiseTerm, Term
 
 _DETECTOR = ("sky", "total_read_noise", "read_variance")
 _UNIFORMS = ("shot", "read")

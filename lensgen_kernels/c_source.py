@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lensgen_kernels.errors import TranslationError
-from lensgen_kernels.graph import BOOL, INT, REAL, UNIFORM, Function, Node
+from lensgen_kernels.graph import Function
+from lensgen_kernels.node import BOOL, INT, REAL, UNIFORM, Node
 from lensgen_kernels.translate import needed
 
 PRELUDE = """\

@@ -10,7 +10,8 @@ from functools import lru_cache
 import numpy as np
 
 from lensgen_kernels.disk_cache import compiled, module
-from lensgen_kernels.image_kernel import ImageProgram, image_source
+from lensgen_kernels.image_kernel import image_source
+from lensgen_kernels.program import ImageProgram
 
 _IMAGES, _DRAWS = 16, 256  # systems that a thread takes at a time
 POISON = False  # tests: memory that is about to be written holds NaN, so that what is not written shows

@@ -2,6 +2,37 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+import torch
+
 
 class TranslationError(TypeError):
     """A formula does something that cannot be translated; the message names file, line and the fix."""
+
+
+_HERE = str(Path(__file__).parent)
+_LIBRARIES = (str(Path(torch.__file__).parent), str(Path(np.__file__).parent))
+
+
+def is_ours(file: str) -> bool:
+    """Whether a file is the translator's or a library's, and no formula's."""
+    return file.startswith((_HERE, *_LIBRARIES, "<"))
+
+
+def place() -> str:
+    """File and line of the code that is being traced."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not is_ours(file):
+            return f"{file}:{frame.f_lineno}"
+        frame = frame.f_back
+    return "unknown place"
+
+
+def reject(what: str, fix: str) -> TranslationError:
+    return TranslationError(f"{place()}: {what} cannot be translated. Fix: {fix}.")

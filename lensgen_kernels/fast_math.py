@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from lensgen_kernels.graph import INT, REAL, Node, where
+from lensgen_kernels.node import INT, REAL, Node, where
 from lensgen_kernels.primitives import maximum, minimum
 
 _SQRT_HALF_BITS = 0x3F3504F3  # of the float32 nearest sqrt(1/2)

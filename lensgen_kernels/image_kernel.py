@@ -8,74 +8,25 @@ image is written. What depends on the system alone is worked out before the rays
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 from typing import TypeAlias
 
 from lensgen_kernels import fast_math, filters, tables
-from lensgen_kernels.filters import DenseFilter, Filter
-from lensgen_kernels.graph import BOOL, UNIFORM, VARYING, Graph, Node
+from lensgen_kernels.filters import Filter
+from lensgen_kernels.graph import Graph
+from lensgen_kernels.node import BOOL, UNIFORM, VARYING, Node
 from lensgen_kernels.numba_source import NumbaPrinter, printable
+from lensgen_kernels.program import ImageProgram, NoiseTerm, Term
 from lensgen_kernels.source import Source
 from lensgen_kernels.translate import needed, substituted, traced
 
 CHUNK = 1024  # rays: what a chunk's loops read and write stays in the first-level cache
-_JAM = 4
+_JAM = 4  # slots whose deflections are added in one pass over a chunk, where the formula is short
 _SHORT = 24  # operations
 _MOST_CASES = 4  # loops for conditions that hold for a whole system; further conditions choose ray by ray
 
 Write: TypeAlias = Callable[[list[str]], list[str]]  # names of values -> the lines that store them
-
-
-@dataclass(frozen=True)
-class Term:
-    """One component: a formula `f(x, y, *parameters, *statics)`.
-
-    Args:
-        formula: returns the two components of a deflection, or a surface brightness.
-        parameters: how many it takes.
-        statics: whole numbers after the parameters.
-        slotted: whether a system has several of it.
-        smooth: whether a deflection may be interpolated between radii.
-    """
-
-    formula: Callable
-    parameters: int
-    statics: tuple[int, ...] = ()
-    slotted: bool = False
-    smooth: bool = False
-
-
-@dataclass(frozen=True)
-class NoiseTerm:
-    """Args:
-    formula: `f(clean, exposure, detector, uniform)`, `detector` an object with the named numbers, `uniform(name)` the
-        random number of a pixel.
-    detector: names of the numbers.
-    uniforms: names of the random numbers, in the order in which the kernel is given their keys.
-    """
-
-    formula: Callable
-    detector: tuple[str, ...]
-    uniforms: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class ImageProgram:
-    """Everything that a renderer is specialised by."""
-
-    mass: tuple[Term, ...]
-    source: tuple[Term, ...]
-    lens_light: tuple[Term, ...]
-    scaled: bool
-    filters: tuple[Filter | DenseFilter, ...]
-    noise: NoiseTerm | None
-    tabulated: bool  # circular lenses with slots by tables of their own, see `tables`
-
-    @property
-    def terms(self) -> tuple[Term, ...]:
-        return self.mass + self.source + self.lens_light
 
 
 def _uniform_conditions(outputs: tuple[Node, ...]) -> list[Node]:
@@ -214,10 +165,7 @@ def _rays(body: Body) -> None:
         number = 0
         for k, term in enumerate(mass):
             first = k == 0 and not slotted_first
-            body.term(
-                term, number, 2, image_plane,
-                partial(_store, [("ax", "p", ""), ("ay", "p", "")], first),
-            )  # fmt: skip
+            body.term(term, number, 2, image_plane, partial(_store, [("ax", "p", ""), ("ay", "p", "")], first))
             number += 1
         if program.scaled:
             source.line(f"scale = scalars[b, {body.scalars}]")
@@ -230,10 +178,7 @@ def _rays(body: Body) -> None:
                 source.line("put(light, base + p, zero)")
         for k, (term, rays) in enumerate(lights):
             first = k == 0 and not term.slotted
-            body.term(
-                term, number, 1, rays,
-                partial(_store, [("light", "base + p", "area * ")], first),
-            )  # fmt: skip
+            body.term(term, number, 1, rays, partial(_store, [("light", "base + p", "area * ")], first))
             number += 1
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lensgen_kernels.graph import BOOL, INT, Node
+from lensgen_kernels.node import BOOL, INT, Node
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 _COMPARE = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}

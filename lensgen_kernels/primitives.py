@@ -12,18 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lensgen_kernels.graph import (
-    INT,
-    REAL,
-    UNIFORM,
-    VARYING,
-    Function,
-    Graph,
-    Node,
-    reject,
-    to_real,
-    where,
-)
+from lensgen_kernels.errors import reject
+from lensgen_kernels.graph import Function, Graph
+from lensgen_kernels.node import INT, REAL, UNIFORM, VARYING, Node, to_real, where
 
 # primitives that every printer knows; all real to real
 UNARY = ("sqrt", "exp", "log", "log1p", "sin", "cos", "atan", "erfinv", "floor", "abs")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lensgen_kernels.graph import INT, VARYING, Function, Graph, Node
+from lensgen_kernels.graph import Function, Graph
+from lensgen_kernels.node import INT, VARYING, Node
 from lensgen_kernels.numba_source import NumbaPrinter, printable
 from lensgen_kernels.source import Source
 from lensgen_kernels.translate import needed

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lensgen_kernels.errors import TranslationError
-from lensgen_kernels.graph import Graph, Node, is_ours
+from lensgen_kernels.errors import TranslationError, is_ours
+from lensgen_kernels.graph import Graph
+from lensgen_kernels.node import Node
 
 
 def where_defined(formula: Callable) -> str:

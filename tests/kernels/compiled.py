@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lensgen_kernels.c_source import PRELUDE, formula_source, functions_source, split_formula_source
-from lensgen_kernels.graph import UNIFORM, Node
+from lensgen_kernels.node import UNIFORM, Node
 
 COMPILER = shutil.which("g++") or shutil.which("c++")
 REALS = {"float": torch.float32, "double": torch.float64}

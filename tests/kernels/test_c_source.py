@@ -28,7 +28,8 @@ from lensgen.profile import Profile
 from lensgen_kernels.c_source import PRELUDE, CPrinter, formula_source, functions_source, split_formula_source
 from lensgen_kernels.errors import TranslationError
 from lensgen_kernels.fast_math import LOWERING
-from lensgen_kernels.graph import INT, UNIFORM, VARYING, Function, Graph, Node
+from lensgen_kernels.graph import Function, Graph
+from lensgen_kernels.node import INT, UNIFORM, VARYING, Node
 from lensgen_kernels.translate import traced
 from tests.exact_bits import BITS
 from tests.kernels.compiled import REALS, Library

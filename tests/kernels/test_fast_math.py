@@ -12,7 +12,8 @@ from numba import types
 
 from lensgen_kernels import intrinsics
 from lensgen_kernels.fast_math import LOWERING
-from lensgen_kernels.graph import VARYING, Graph
+from lensgen_kernels.graph import Graph
+from lensgen_kernels.node import VARYING
 from lensgen_kernels.numba_source import NumbaPrinter
 from lensgen_kernels.translate import needed
 

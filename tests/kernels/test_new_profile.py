@@ -13,7 +13,8 @@ from lensgen.mass import MASS_PROFILES, mass_profile
 from lensgen.parameters import CENTER, Parameter
 from lensgen.profile import LightProfile, MassProfile
 from lensgen_kernels import cpu, tables
-from lensgen_kernels.graph import UNIFORM, VARYING, Graph
+from lensgen_kernels.graph import Graph
+from lensgen_kernels.node import UNIFORM, VARYING
 from tests.kernels import scenes
 from tests.kernels.scenes import hand_made, off_peak, off_relative, seen, slotted
 

@@ -14,7 +14,8 @@ import torch
 from lensgen import fmath as fm
 from lensgen_kernels import graph as graph_module
 from lensgen_kernels.errors import TranslationError
-from lensgen_kernels.graph import VARYING, Graph
+from lensgen_kernels.graph import Graph
+from lensgen_kernels.node import VARYING
 from lensgen_kernels.translate import traced
 from tests.kernels.test_translate import inputs
 

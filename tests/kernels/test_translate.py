@@ -7,7 +7,8 @@ import torch
 
 from lensgen import exact
 from lensgen import fmath as fm
-from lensgen_kernels.graph import BOOL, CONSTANT, INT, UNIFORM, VARYING, Graph
+from lensgen_kernels.graph import Graph
+from lensgen_kernels.node import BOOL, CONSTANT, INT, UNIFORM, VARYING
 from lensgen_kernels.translate import needed, substituted, traced
 
 

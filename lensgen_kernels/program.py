@@ -1,0 +1,58 @@
+"""What a renderer is specialised by: the kinds of its components, its optics and noise, and none of their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lensgen_kernels.filters import DenseFilter, Filter
+
+
+@dataclass(frozen=True)
+class Term:
+    """One component: a formula `f(x, y, *parameters, *statics)`.
+
+    Args:
+        formula: returns the two components of a deflection, or a surface brightness.
+        parameters: how many it takes.
+        statics: whole numbers after the parameters.
+        slotted: whether a system has several of it.
+        smooth: whether a deflection may be interpolated between radii.
+    """
+
+    formula: Callable
+    parameters: int
+    statics: tuple[int, ...] = ()
+    slotted: bool = False
+    smooth: bool = False
+
+
+@dataclass(frozen=True)
+class NoiseTerm:
+    """Args:
+    formula: `f(clean, exposure, detector, uniform)`, `detector` an object with the named numbers, `uniform(name)` the
+        random number of a pixel.
+    detector: names of the numbers.
+    uniforms: names of the random numbers, in the order in which the kernel is given their keys.
+    """
+
+    formula: Callable
+    detector: tuple[str, ...]
+    uniforms: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ImageProgram:
+    """Everything that a renderer is specialised by."""
+
+    mass: tuple[Term, ...]
+    source: tuple[Term, ...]
+    lens_light: tuple[Term, ...]
+    scaled: bool
+    filters: tuple[Filter | DenseFilter, ...]
+    noise: NoiseTerm | None
+    tabulated: bool  # circular lenses with slots by tables of their own, see `tables`
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        return self.mass + self.source + self.lens_light
