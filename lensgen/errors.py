@@ -31,6 +31,10 @@ class PresetError(LensgenError, ValueError):
     """A preset contradicts itself or leaves out a choice that it must make."""
 
 
+class DataError(LensgenError, ValueError):
+    """A file cannot be read, or holds something else than was expected of it."""
+
+
 class EngineError(LensgenError, RuntimeError):
     """An engine was named that cannot do what was asked of it."""
 

@@ -20,6 +20,7 @@ def test_no_suggestion_where_nothing_is_near():
         (errors.ParameterError, ValueError),
         (errors.UnknownNameError, KeyError),
         (errors.PresetError, ValueError),
+        (errors.DataError, ValueError),
         (errors.EngineError, RuntimeError),
     ],
 )
