@@ -75,7 +75,7 @@ def test_overrides_reach_any_field_and_leave_the_original_alone() -> None:
         {
             "grid.size": [48, 40],
             "grid.supersampling": 3,
-            "instrument": {"name": "euclid_vis", "read_noise": 2.0},
+            "instrument": {"name": "euclid_vis_2022", "read_noise": 2.0},
             "noise.recipe": "lenstronomy",
             "noise.exposure_time": 500.0,
             "lens.theta_E": {"uniform": {"low": 1.0, "high": 1.1}},

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from lensgen.errors import lookup
-from lensgen.instruments import euclid_vis, generic
+from lensgen.instruments import euclid, generic, hst, jwst, keck, lsst, roman
 from lensgen.instruments.instrument import Instrument
 
-_MODULES = (generic, euclid_vis)
+_MODULES = (generic, euclid, hst, lsst, roman, jwst, keck)
 
 INSTRUMENTS: dict[str, Instrument] = {i.name: i for module in _MODULES for i in module.INSTRUMENTS}
 

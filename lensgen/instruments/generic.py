@@ -9,6 +9,8 @@ from lensgen.instruments.instrument import Instrument
 
 GENERIC = Instrument(
     name="generic",
+    telescope="the one of DeepLense's Model I",
+    band="any",
     pixel_scale=0.05,
     exposure_time=1750.0,  # the median of 10^U(3, 3.5) is 1,778
     exposures=1,
