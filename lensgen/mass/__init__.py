@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from lensgen.errors import lookup
-from lensgen.mass import convergence, epl, nfw, point, shear, sie, sis, tnfw, vortex
+from lensgen.mass import convergence, epl, multipole, nfw, point, shear, sie, sis, soliton, tnfw, vortex
 from lensgen.profile import MassProfile
 
-_MODULES = (sis, sie, epl, shear, convergence, point, nfw, tnfw, vortex)
+_MODULES = (sis, sie, epl, multipole, shear, convergence, point, nfw, tnfw, soliton, vortex)
 
 MASS_PROFILES: dict[str, MassProfile] = {module.PROFILE.name: module.PROFILE for module in _MODULES}
 

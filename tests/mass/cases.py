@@ -6,6 +6,7 @@ A new profile needs no line here unless it declares a static or has a singular s
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from hypothesis import strategies as st
@@ -17,13 +18,15 @@ from lensgen.parameters import Parameter
 from lensgen.profile import MassProfile, Profile
 
 NAMES = tuple(MASS_PROFILES)
+# every profile, and again with other statics where these change what it is
+VARIANTS = {**MASS_PROFILES, "multipole_3": replace(MASS_PROFILES["multipole"], statics={"m": 3})}
 LARGE = 10.0  # arcsec: lengths are drawn up to here, far beyond any field of view
 SMALL = 0.01  # arcsec
 
 
 def statics(profile: Profile, dtype: torch.dtype) -> dict[str, int]:
     known = {"terms": series_terms(0.8, dtype == torch.float64)}
-    return {name: known[name] for name in profile.statics}
+    return {name: known.get(name, default) for name, default in profile.statics.items()}
 
 
 def _uniform(low: float, high: float) -> st.SearchStrategy[float]:

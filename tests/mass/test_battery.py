@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lensgen import fmath
-from lensgen.mass import MASS_PROFILES
 from tests.mass import cases
 
 POINTS = cases.scattered(40)
@@ -18,9 +17,9 @@ F32_GATES = {"epl": 2e-5, "nfw": 1e-4, "tnfw": 1e-4}  # c <= 0.8 here
 F32_GATE = 1e-5
 
 
-@pytest.fixture(params=cases.NAMES, scope="module")
+@pytest.fixture(params=cases.VARIANTS, scope="module")
 def profile(request):
-    return MASS_PROFILES[request.param]
+    return cases.VARIANTS[request.param]
 
 
 def in_float64(profile, data):

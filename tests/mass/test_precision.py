@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from lensgen.mass import nfw, tnfw
+from lensgen.mass import nfw, soliton, tnfw
 
 mpmath.mp.dps = 50
 RADII = [*np.logspace(-3, 3, 37), 0.2, 0.2 - 1e-9, 0.96, 1.0 - 1e-9, 1.0, 1.0 + 1e-9, 1.04, 1.5, 1.5 + 1e-9]
@@ -94,3 +94,39 @@ def test_potential_of_tnfw_is_the_integral_of_its_deflection(gate, tau):
     for r in (0.5, 1.0, 30.0):  # the deflection's floor at x = 1e-4 costs the reference 1e-8 of the integral
         reference = quad(lambda s: along_x(tnfw.deflection, s), 0.0, r, epsrel=1e-11, limit=200, points=[r / 100])[0]
         gate("TNFW potential against quadrature", abs(along_x(tnfw.potential, r) / reference - 1), 3e-8)
+
+
+@DTYPES
+def test_soliton_at_all_radii(gate, dtype):
+    """Deflection and potential against 50 digits, from far inside the core to far outside."""
+    r = torch.logspace(-6, 4, 41, dtype=dtype)
+    theta_E, r_c, zero = torch.tensor(0.5, dtype=dtype), torch.tensor(0.125, dtype=dtype), torch.zeros_like(r)
+
+    def mean_kappa(x):
+        u = mpmath.mpf(0.091) * (x / mpmath.mpf(0.125)) ** 2
+        return mpmath.mpf(0.25) / x**2 * (1 - (1 + u) ** mpmath.mpf(-6.5))
+
+    def psi(x):
+        """theta_E^2 / 2 times the integral of (1 - (1 + u)^-6.5) / u."""
+        u = mpmath.mpf(0.091) * (x / mpmath.mpf(0.125)) ** 2
+        return mpmath.mpf(0.125) * u * mpmath.mpf(6.5) * mpmath.hyp3f2(1, 1, mpmath.mpf(7.5), 2, 2, -u)
+
+    allowed = 1e-13 if dtype == torch.float64 else 2e-6
+    ax, _ = soliton.deflection(r, zero, theta_E, r_c, 0.0, 0.0)
+    gate(f"soliton, 50 digits {dtype}", worst(ax, r, lambda x: x * mean_kappa(x)), allowed)
+    potential = soliton.potential(r, zero, theta_E, r_c, 0.0, 0.0)
+    gate(f"potential of the soliton, 50 digits {dtype}", worst(potential, r, psi), allowed)
+
+
+def test_soliton_is_the_density_of_schive(gate):
+    """Convergence as the integral of rho along the line of sight, the mass 4 pi int r^2 rho dr being pi theta_E^2."""
+
+    def rho(r):
+        return (1.0 + 0.091 * (r / 0.3) ** 2) ** -8
+
+    total = quad(lambda r: 4.0 * np.pi * r * r * rho(r), 0.0, np.inf, epsrel=1e-12)[0]
+    for R in (0.0, 0.2, 1.0):
+        along = 2.0 * quad(lambda z, R=R: rho(np.hypot(R, z)), 0.0, np.inf, epsrel=1e-12)[0]
+        R_, theta_E = torch.tensor(R, dtype=torch.float64), torch.tensor(0.7, dtype=torch.float64)
+        kappa = soliton.convergence(R_, 0.0 * R_, theta_E, 0.3 + 0.0 * R_, 0.0, 0.0)
+        gate("soliton: kappa against the line of sight", abs(float(kappa) / (np.pi * 0.49 * along / total) - 1), 1e-9)
