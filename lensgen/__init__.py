@@ -7,7 +7,7 @@ from lensgen.mass import mass_profile
 from lensgen.noise import Detector, noise_recipe
 from lensgen.observation import Noise, Observation
 from lensgen.preset import Preset, load_preset, parse_overrides, presets
-from lensgen.psf import GaussianPSF, PixelPSF
+from lensgen.psf import AdaptiveOpticsPSF, Aperture, DiffractionPSF, GaussianPSF, MoffatPSF, OneOfPSF, PixelPSF
 from lensgen.render import render
 from lensgen.rng import RandomSource
 from lensgen.scene import Component, Scene
@@ -17,14 +17,19 @@ from lensgen.stream import LensStream
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdaptiveOpticsPSF",
+    "Aperture",
     "Batch",
     "Component",
     "Cosmology",
     "Detector",
+    "DiffractionPSF",
     "GaussianPSF",
     "LensStream",
+    "MoffatPSF",
     "Noise",
     "Observation",
+    "OneOfPSF",
     "PixelPSF",
     "Preset",
     "RandomSource",

@@ -33,8 +33,8 @@ _LARGEST_KERNEL = 65  # pixels: beyond, the torch engine's Fourier transforms ar
 def refusal(scene: Scene, observation: Observation, noise: Noise | None, tabulated: bool = True) -> str | None:
     """What of these the engine cannot do, or None."""
     psf = observation.psf
-    if isinstance(psf, PixelPSF) and psf.kernel.shape[0] > _LARGEST_KERNEL:
-        size = psf.kernel.shape[0]
+    if isinstance(psf, PixelPSF) and psf.kernel.shape[-1] > _LARGEST_KERNEL:
+        size = psf.kernel.shape[-1]
         return f"its PSF kernels have at most {_LARGEST_KERNEL}x{_LARGEST_KERNEL} pixels, this one {size}x{size}"
     return _untranslatable(_program(scene, observation, noise, tabulated))
 
@@ -60,6 +60,7 @@ def render(scene: Scene, observation: Observation, noise: Noise | None, tabulate
         out.numpy(),
         scalars,
         slots,
+        _stacks(scene),
         _rays(observation),
         (s * observation.height, s * observation.width),
         observation.pixel_scale**2,
@@ -86,7 +87,8 @@ def _term(component: Component, what: str) -> Term:
     profile = component.profile
     statics = tuple(component.statics[name] for name in profile.statics)
     smooth = isinstance(profile, MassProfile) and profile.smooth
-    return Term(profile.formulas[what], len(profile.parameters), statics, component.count is not None, smooth)
+    shapes = tuple(tuple(component.arrays[name].shape) for name in profile.arrays)
+    return Term(profile.formulas[what], len(profile.parameters), statics, component.count is not None, smooth, shapes)
 
 
 @lru_cache(maxsize=64)
@@ -104,9 +106,9 @@ def _filters(observation: Observation) -> list[tuple[Filter | DenseFilter, Tenso
     blur: list[tuple[Filter | DenseFilter, Tensor]] = []
     if isinstance(psf, PixelPSF):
         # a convolution is the correlation with the kernel turned round
-        blur = [(DenseFilter(psf.kernel.shape[0]), psf.kernel.flip(0, 1).flatten())]
+        blur = [(DenseFilter(psf.kernel.shape[-1]), psf.kernel[0].flip(0, 1).flatten())]
     else:
-        weights = torch.tensor(psf.weights(observation.pixel_scale / (s if fine else 1)), dtype=torch.float64)
+        weights = torch.tensor(psf.separable(observation.pixel_scale / (s if fine else 1)), dtype=torch.float64)
         radius = len(weights) // 2
         if fine and s > 1:  # both are sums over rows and columns: one filter does them together
             both = torch.nn.functional.conv1d(weights.view(1, 1, -1), mean.view(1, 1, -1), padding=s - 1).flatten()
@@ -139,6 +141,12 @@ def _slots(component: Component, batch: int) -> tuple[np.ndarray, np.ndarray]:
     return _array(values, torch.float32), _array(count, torch.int64)
 
 
+def _stacks(scene: Scene) -> list[np.ndarray]:
+    """The images that components are made of, `[n * h * w]` each, in the kernel's order."""
+    in_order = [*sorted(scene.mass, key=lambda c: c.count is None), *scene.source, *scene.lens_light]
+    return [_array(c.arrays[name].flatten(), torch.float32) for c in in_order for name in c.profile.arrays]
+
+
 def _array(values: Tensor, dtype: torch.dtype) -> np.ndarray:
     """For a kernel: one dtype and one layout, so that it is compiled once."""
     return values.detach().to(dtype).contiguous().numpy()
@@ -157,7 +165,7 @@ def _noise_numbers(noise: Noise | None, batch: int) -> tuple[np.ndarray, np.ndar
     """Exposures, indices, keys of the random numbers, and the detector's numbers."""
     if noise is None:
         return np.ones(batch, np.float32), np.zeros(batch, np.int64), np.zeros(4, np.uint64), np.zeros(3, np.float32)
-    keys = [*noise.random.key, *(name_hash(f"noise.{name}") for name in _UNIFORMS)]
+    keys = [*noise.random.key, *(name_hash(noise.variable(name)) for name in _UNIFORMS)]
     detector = [getattr(noise.detector, name) for name in _DETECTOR]
     return (
         _array(noise.exposure, torch.float32),

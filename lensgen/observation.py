@@ -42,7 +42,7 @@ class Observation:
         ):
             require_whole(name, value, low, high)
         if not isinstance(self.psf, PSF):
-            raise ParameterError(f"psf = {self.psf!r}: give a GaussianPSF (fwhm=0 for none) or a PixelPSF.")
+            raise ParameterError(f"psf = {self.psf!r}: give a PSF, e.g. GaussianPSF(fwhm=0) for none.")
         require_number("pixel_scale", self.pixel_scale, 1e-4, 100.0, "arcsec")
 
     def rays(self) -> tuple[Tensor, Tensor]:
@@ -63,6 +63,7 @@ class Noise:
         exposure: `[B]`, total exposure time in s.
         random: where the random numbers come from.
         index: `[B]` int64, the images' indices.
+    band: which channel of the images: each has random numbers of its own.
     """
 
     recipe: NoiseRecipe
@@ -70,6 +71,11 @@ class Noise:
     exposure: Tensor
     random: RandomSource
     index: Tensor
+    band: int = 0
+
+    def variable(self, name: str) -> str:
+        """What the random numbers `name` of a recipe are called."""
+        return f"noise.{name}" if self.band == 0 else f"noise.{self.band}.{name}"
 
     def __post_init__(self) -> None:
         if not isinstance(self.recipe, NoiseRecipe):

@@ -1,4 +1,4 @@
-"""Point-spread functions. Torch engine; images are `[K, H, W]`, any dtype and device.
+"""Gaussian PSF.
 
 Sums over taps are written out one by one: products and sums alone are rounded the same in every slot of a batch,
 which a library's convolution does not promise.
@@ -7,18 +7,16 @@ which a library's convolution does not promise.
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from lensgen.errors import ParameterError, require_number, unknown_name
-
-EDGES = ("nearest", "zero")
-SAMPLINGS = ("centre", "pixel")
+from lensgen.errors import require_number, unknown_name
+from lensgen.psf.psf import EDGES, PSF, SAMPLINGS
 
 
 def _shifted_sum(image: Tensor, weights: tuple[float, ...], dim: int) -> Tensor:
@@ -31,7 +29,7 @@ def _shifted_sum(image: Tensor, weights: tuple[float, ...], dim: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class GaussianPSF:
+class GaussianPSF(PSF):
     """Separable Gaussian, by default with the semantics of scipy.ndimage.gaussian_filter, as in lenstronomy.
 
     Args:
@@ -43,6 +41,8 @@ class GaussianPSF:
         sampling: "centre" takes the Gaussian at pixel centres (lenstronomy); "pixel" integrates it over each pixel,
             the better choice for a PSF narrower than two pixels.
     """
+
+    choices: ClassVar[int] = 1
 
     fwhm: float
     truncation: float = 4.0
@@ -58,7 +58,7 @@ class GaussianPSF:
             raise unknown_name("psf sampling", self.sampling, SAMPLINGS)
 
     @lru_cache(maxsize=16)  # noqa: B019 a frozen dataclass of four numbers
-    def weights(self, pixel_scale: float) -> tuple[float, ...]:
+    def separable(self, pixel_scale: float) -> tuple[float, ...]:
         """The kernel along one axis, summing to 1, for pixels of `pixel_scale` arcsec."""
         sigma = self.fwhm / (2.0 * math.sqrt(2.0 * math.log(2.0))) / pixel_scale
         radius = int(self.truncation * sigma + 0.5)
@@ -71,9 +71,13 @@ class GaussianPSF:
             values = [right - left for left, right in pairwise(edges)]
         return tuple(v / math.fsum(values) for v in values)
 
-    def convolve(self, image: Tensor, pixel_scale: float) -> Tensor:
+    def sampled(self, pixel_scale: float) -> Tensor:
+        weights = torch.tensor(self.separable(pixel_scale), dtype=torch.float64)
+        return (weights[:, None] * weights).unsqueeze(0)
+
+    def convolve(self, image: Tensor, pixel_scale: float, choice: Tensor | None = None) -> Tensor:
         """Images `[K, H, W]` as seen through the PSF, same shape."""
-        weights = self.weights(pixel_scale)
+        weights = self.separable(pixel_scale)
         radius = len(weights) // 2
         if radius == 0:
             return image
@@ -87,48 +91,3 @@ class GaussianPSF:
                 padded = padded * (rows == inside).to(image.dtype).view(shape)
             image = _shifted_sum(padded, weights, dim)
         return image
-
-
-@dataclass(frozen=True, eq=False)
-class PixelPSF:
-    """A kernel given as pixels, at the scale of the pixels that are convolved; zero padding, as in lenstronomy.
-
-    Args:
-        kernel: `[k, k]`, k odd, finite, summing to 1 within 1e-5.
-        normalise: divide by the sum, with a warning that says what it was, instead of refusing another sum.
-    """
-
-    kernel: Tensor
-    normalise: bool = False
-
-    def __post_init__(self) -> None:
-        kernel = torch.as_tensor(self.kernel, dtype=torch.float64)
-        if kernel.dim() != 2 or kernel.shape[0] != kernel.shape[1] or kernel.shape[0] % 2 == 0:
-            raise ParameterError(f"a PSF kernel must be [k, k] with k odd, not {list(kernel.shape)}: pad or crop it.")
-        total = float(kernel.sum())
-        if not math.isfinite(total) or total <= 0.0:
-            raise ParameterError(f"the PSF kernel sums to {total}: it must be finite and positive.")
-        if abs(total - 1.0) > 1e-5:
-            if not self.normalise:
-                raise ParameterError(f"the PSF kernel sums to {total:.6g}, not 1: pass normalise=True to divide by it.")
-            warnings.warn(f"PSF kernel divided by its sum, {total:.6g}", stacklevel=2)
-        object.__setattr__(self, "kernel", kernel / total if self.normalise else kernel)
-
-    def convolve(self, image: Tensor, pixel_scale: float) -> Tensor:
-        """Images `[K, H, W]` as seen through the PSF, same shape. `pixel_scale` does not matter to it."""
-        size = self.kernel.shape[0]
-        shape = (image.shape[1] + size - 1, image.shape[2] + size - 1)
-        kernel = torch.fft.rfft2(self.kernel.to(image), s=shape)
-        start = size // 2
-        # one image at a time: a batched transform may round differently from slot to slot
-        return torch.stack(
-            [
-                torch.fft.irfft2(torch.fft.rfft2(one, s=shape) * kernel, s=shape)[
-                    start : start + image.shape[1], start : start + image.shape[2]
-                ]
-                for one in image
-            ]
-        )
-
-
-PSF = GaussianPSF | PixelPSF
