@@ -49,6 +49,7 @@ cos = _primitive(torch.cos, exact.cos)
 atan = _primitive(torch.atan, exact.atan)
 atan2 = _primitive(torch.atan2, exact.atan2)
 absolute = torch.abs
+floor = torch.floor
 where = torch.where
 
 
@@ -64,6 +65,27 @@ def holds(condition: Tensor) -> bool:
     if has_torch_function((condition,)):
         return handle_torch_function(holds, (condition,), condition)
     return bool(condition.all())
+
+
+class Stack:
+    """Images `[n, h, w]` that a formula reads.
+
+    Args:
+        images: in a dtype of their own; what is read is of the dtype of the place.
+    """
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+        self.shape = tuple(images.shape)
+
+    def lookup(self, which: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """The pixels at whole numbers, which are held inside the array; NaN counts as 0."""
+        n, h, w = (_inside(v, size) for v, size in zip((which, row, column), self.shape, strict=True))
+        return torch.take(self.images, (n * self.shape[1] + h) * self.shape[2] + w).to(row.dtype)
+
+
+def _inside(index: Tensor, size: int) -> Tensor:
+    return torch.where(index >= 0.0, index.clamp(max=size - 1.0), 0.0).to(torch.int64)
 
 
 def asinh(x: Tensor) -> Tensor:

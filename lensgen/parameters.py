@@ -20,6 +20,7 @@ class Parameter:
         low, high: the valid range; the ends belong to it.
         meaning: one line for the docs and for error messages.
         default: the value taken where none is given; None makes the parameter required.
+        index_of: the array of the profile of which it numbers an image: whole numbers from 0, below its length.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Parameter:
     high: float
     meaning: str
     default: float | None = None
+    index_of: str = ""
 
     @property
     def range_text(self) -> str:

@@ -1,14 +1,15 @@
 """What a mass or light profile is: a name, its parameters as data, and its formulas.
 
-A formula is called as `formula(x, y, *parameters, **statics)` with the parameters in the order in which the profile
-lists them. x and y are of one shape, in arcsec; the parameters broadcast against them.
+A formula is called as `formula(x, y, *parameters, *arrays, **statics)` with parameters and arrays in the order in which
+the profile lists them. x and y are of one shape, in arcsec; the parameters broadcast against them; an array is a
+`lensgen.fmath.Stack`.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ class Profile:
     strength: the parameters that, when 0, make the profile vanish exactly; empty slots have them at 0.
     statics: whole numbers fixed before a kernel is compiled (the length of a series), never read from a batch: name
         and a value that is safe for all parameters.
+    arrays: names of the stacks of images `[n, h, w]` that the formulas read, the same for all systems.
     """
 
     name: str
@@ -33,13 +35,14 @@ class Profile:
     parameters: tuple[Parameter, ...]
     strength: tuple[str, ...]
     statics: Mapping[str, int] = field(default_factory=dict)
+    arrays: tuple[str, ...] = ()
 
     @property
     def formulas(self) -> dict[str, Callable]:
         raise NotImplementedError
 
     def __post_init__(self) -> None:
-        expected = ["x", "y", *(p.name for p in self.parameters), *self.statics]
+        expected = ["x", "y", *(p.name for p in self.parameters), *self.arrays, *self.statics]
         for what, formula in self.formulas.items():
             if list(inspect.signature(formula).parameters) != expected:
                 raise TypeError(f"{self.name}.{what} must take ({', '.join(expected)})")
@@ -60,10 +63,16 @@ class Profile:
             complete[p.name] = value
         return complete
 
-    def check(self, values: Mapping[str, Tensor]) -> None:
-        """Raise ParameterError if any value is out of its range or not a number."""
+    def check(self, values: Mapping[str, Tensor], arrays: Mapping[str, Tensor] | None = None) -> None:
+        """Raise ParameterError if any value is out of its range or not a number, or numbers an image that is not in
+        `arrays`."""
         for p in self.parameters:
-            p.check(torch.as_tensor(values[p.name]), self.name)
+            value = torch.as_tensor(values[p.name])
+            p.check(value, self.name)
+            if p.index_of:
+                replace(p, high=float(len((arrays or {})[p.index_of]) - 1)).check(value, self.name)
+                if bool((value != value.floor()).any()):
+                    raise ParameterError(f"{self.name}.{p.name} must be whole numbers: {p.meaning}.")
         if "e1" in values:
             size = torch.hypot(torch.as_tensor(values["e1"]), torch.as_tensor(values["e2"]))
             Parameter("|e|", "1", 0.0, MAX_ELLIPTICITY, "ellipticity hypot(e1, e2)").check(size, self.name)

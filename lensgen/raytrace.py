@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lensgen.fmath import Stack
 from lensgen.profile import LightProfile
 from lensgen.scene import Component, Scene
 
@@ -35,8 +36,9 @@ def _terms(components: tuple[Component, ...], what: str, x: Tensor, y: Tensor) -
     """What every slot of every component adds, in order."""
     for component in components:
         formula = component.profile.formulas[what]
+        stacks = [Stack(component.arrays[name]) for name in component.profile.arrays]
         for parameters in _slots(component):
-            yield formula(x, y, *parameters, **component.statics)
+            yield formula(x, y, *parameters, *stacks, **component.statics)
 
 
 def _add_up(components: tuple[Component, ...], what: str, x: Tensor, y: Tensor) -> Tensor:

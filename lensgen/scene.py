@@ -35,6 +35,7 @@ class Component(Generic[P]):
         parameters: every parameter of the profile, `[B]`; or `[B, N]`, and then `count` says how many slots are used.
         count: `[B]` int64, the number of slots in use, the first ones; None for a component without slots.
         statics: the profile's whole numbers, e.g. `{"terms": 24}`.
+        arrays: the profile's stacks of images, `[n, h, w]` each, shared by all systems; they keep their dtype.
     """
 
     name: str
@@ -42,6 +43,19 @@ class Component(Generic[P]):
     parameters: Mapping[str, Tensor]
     count: Tensor | None = None
     statics: Mapping[str, int] = field(default_factory=dict)
+    arrays: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if set(self.arrays) != set(self.profile.arrays):
+            raise ParameterError(
+                f"{self.name}: a {self.profile.name} is made of the arrays {list(self.profile.arrays)}, "
+                f"not {list(self.arrays)}."
+            )
+        for name, array in self.arrays.items():
+            if array.dim() != 3 or array.numel() == 0 or not array.is_floating_point():
+                raise ParameterError(
+                    f"{self.name}.{name} is {array.dtype} {list(array.shape)}: give floating-point images [n, h, w]."
+                )
 
     @classmethod
     def make(
@@ -52,6 +66,7 @@ class Component(Generic[P]):
         batch: int,
         count: Tensor | None = None,
         statics: Mapping[str, int] | None = None,
+        arrays: Mapping[str, Tensor] | None = None,
     ) -> Component[P]:
         """A component from user input: defaults filled in, scalars repeated for every system, ranges checked.
 
@@ -89,13 +104,16 @@ class Component(Generic[P]):
                     f"{name}.{key} has shape {list(tensor.shape)}: allowed are a number or {list(shape)}."
                 )
             tensors[key] = tensor.expand(shape)
-        profile.check(tensors)
-        return cls(name, profile, tensors, count, statics)
+        made = cls(name, profile, tensors, count, statics, dict(arrays or {}))
+        profile.check(tensors, made.arrays)
+        return made
 
-    def map(self, change) -> Component[P]:
-        """The component with `change` applied to each of its tensors."""
+    def map(self, change, change_array=None) -> Component[P]:
+        """The component with `change` applied to each tensor of values, one a system, and `change_array` to images."""
         parameters = {name: change(value) for name, value in self.parameters.items()}
-        return replace(self, parameters=parameters, count=None if self.count is None else change(self.count))
+        count = None if self.count is None else change(self.count)
+        arrays = {name: change_array(value) for name, value in self.arrays.items()} if change_array else self.arrays
+        return replace(self, parameters=parameters, count=count, arrays=arrays)
 
 
 @dataclass(frozen=True)
@@ -137,7 +155,7 @@ class Scene:
                 f"all components of a scene must hold the same number of systems, not {sorted(sizes)}."
             )
 
-        devices = {t.device for c in self.components for t in c.parameters.values()}
+        devices = {t.device for c in self.components for t in (*c.parameters.values(), *c.arrays.values())}
         if len(devices) != 1:
             raise ParameterError(f"all tensors of a scene must be on one device, not {sorted(map(str, devices))}.")
 
@@ -160,13 +178,13 @@ class Scene:
             dtypes.append(self.deflection_scale.dtype)
         return functools.reduce(torch.promote_types, dtypes)
 
-    def map(self, change) -> Scene:
-        """The scene with `change` applied to each of its tensors."""
+    def map(self, change, change_array=None) -> Scene:
+        """The scene with `change` applied to each tensor of values, one a system, and `change_array` to images."""
         scale = self.deflection_scale
         return Scene(
-            tuple(c.map(change) for c in self.mass),
-            tuple(c.map(change) for c in self.source),
-            tuple(c.map(change) for c in self.lens_light),
+            tuple(c.map(change, change_array) for c in self.mass),
+            tuple(c.map(change, change_array) for c in self.source),
+            tuple(c.map(change, change_array) for c in self.lens_light),
             None if scale is None else change(scale),
         )
 
@@ -175,5 +193,10 @@ class Scene:
         return self.map(lambda tensor: tensor[systems])
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Scene:
-        """The scene on another device, its floating-point tensors in another dtype; counts stay whole numbers."""
-        return self.map(lambda t: t.to(device=device, dtype=dtype if t.is_floating_point() else None))
+        """The scene on another device, its floating-point tensors in another dtype; counts stay whole numbers.
+
+        Images keep their dtype: they are large, and what is read of them is of the dtype of the scene.
+        """
+        return self.map(
+            lambda t: t.to(device=device, dtype=dtype if t.is_floating_point() else None), lambda t: t.to(device=device)
+        )

@@ -18,7 +18,7 @@ import numpy as np
 
 from lensgen_kernels.errors import TranslationError
 from lensgen_kernels.graph import Function
-from lensgen_kernels.node import BOOL, INT, REAL, UNIFORM, Node
+from lensgen_kernels.node import ARRAY, BOOL, INT, REAL, UNIFORM, Node
 from lensgen_kernels.translate import needed
 
 PRELUDE = """\
@@ -79,7 +79,7 @@ class CPrinter:
         self._suffix = "f" if real == "float" else ""
 
     def type(self, node: Node) -> str:
-        return {REAL: self.real, INT: self.whole, BOOL: "bool"}[node.kind]
+        return {REAL: self.real, INT: self.whole, BOOL: "bool", ARRAY: f"const {self.real}*"}[node.kind]
 
     def name(self, node: Node) -> str:
         if node.op == "const":
@@ -145,6 +145,9 @@ class CPrinter:
             return f"{_LIBM[op]}{self._suffix}({', '.join(args)})"
         if op in _HELPERS:
             return f"{_HELPERS[op]}({', '.join(args)})"
+        if op == "gather":
+            array, which, row, column, height, width = args
+            return f"{array}[((long long){which} * {height} + {row}) * {width} + {column}]"
         if op == "call":
             function = _function(node)
             member = f".v{args[1]}" if len(function.outputs) > 1 else ""
@@ -237,15 +240,15 @@ def split_formula_source(name: str, inputs: Sequence[Node], outputs: Sequence[No
     """What changes once a system apart from what changes with every position.
 
     `lg_<name>_once(uniform inputs..., real* once)` writes every value that the other one needs, and
-    `lg_<name>(varying inputs..., const real* once)` returns what `formula_source` does.
+    `lg_<name>(varying inputs..., const real* once)` returns what `formula_source` does. Both take the arrays.
     """
     printer = CPrinter(real)
     nodes = needed(outputs)
     varying = [n for n in nodes if n.rate > UNIFORM]
     users = [a for n in varying for a in n.operands] + list(outputs)
-    kept = [n for n in dict.fromkeys(users) if n.rate <= UNIFORM and n.op != "const"]
+    kept = [n for n in dict.fromkeys(users) if n.rate <= UNIFORM and n.op != "const" and n.kind != ARRAY]
     first = [f"{printer.type(n)} {input_name(n)}" for n in inputs if n.rate <= UNIFORM]
-    second = [f"{printer.type(n)} {input_name(n)}" for n in inputs if n.rate > UNIFORM]
+    second = [f"{printer.type(n)} {input_name(n)}" for n in inputs if n.rate > UNIFORM or n.kind == ARRAY]
     text = [f"LG_FUNCTION void lg_{name}_once({', '.join([*first, f'{real}* once'])}) {{"]
     text += [f"    {line}" for line in printer.lines([n for n in nodes if n.rate <= UNIFORM])]
     text += [f"    once[{k}] = {_packed(node, printer)};" for k, node in enumerate(kept)]

@@ -58,6 +58,7 @@ def render(
     out: np.ndarray,
     scalars: np.ndarray,
     slots: list[tuple[np.ndarray, np.ndarray]],
+    stacks: list[np.ndarray],
     rays: tuple[np.ndarray, np.ndarray],
     shape: tuple[int, int],
     area: float,
@@ -73,6 +74,8 @@ def render(
         scalars: float32 `[B, S]`, the parameters of terms without slots, then the scale of deflections where there is
             one, then those of lights, in the program's order.
         slots: for each term with slots, parameters float32 `[B, N, P]` and counts int64 `[B]`.
+        stacks: of each term that has any, in the order of `slots` and with those of slotted lenses first: float32
+            `[n * h * w]`.
         rays: x and y, float32 `[R]`, R at least rows x columns and a multiple of 16; rays beyond are worked on and
             dropped.
         shape: rows and columns of the rays.
@@ -89,7 +92,7 @@ def render(
     def work(first: int, last: int) -> None:
         kernel(
             out.reshape(-1), scalars, *rays, shape[0] * shape[1], *shape, np.float32(area), exposures, index, keys,
-            detector, *weights, *arrays,
+            detector, *weights, *arrays, *stacks,
             first, last, POISON,
         )  # fmt: skip
 

@@ -17,6 +17,7 @@ from lensgen_kernels.filters import Filter
 from lensgen_kernels.graph import Graph
 from lensgen_kernels.node import BOOL, UNIFORM, VARYING, Node
 from lensgen_kernels.numba_source import NumbaPrinter, printable
+from lensgen_kernels.primitives import Stack
 from lensgen_kernels.program import ImageProgram, NoiseTerm, Term
 from lensgen_kernels.source import Source
 from lensgen_kernels.translate import needed, substituted, traced
@@ -43,6 +44,7 @@ class Body:
         self.constants: dict[str, str] = {}
         self.scalars = 0  # numbers a system, in the order in which terms without slots take them
         self.slotted = 0
+        self.arrays = 0  # stacks of images, in the order in which terms are worked out
         self.tables: dict[int, tables.Radial] = {}  # by the number of the term with slots
 
     def find_tables(self) -> None:
@@ -71,15 +73,20 @@ class Body:
         graph = self.graph()
         x, y = graph.input("x", VARYING), graph.input("y", VARYING)
         names = [[f"p{slot}_{k}" for k in range(term.parameters)] for slot in range(jam)]
+        stacks = [Stack(graph, f"array{self.arrays + k}", shape) for k, shape in enumerate(term.arrays)]
         sums: tuple[Node, ...] = ()
         for slot in names:
             parameters = [graph.input(name, UNIFORM) for name in slot]
-            values = traced(graph, term.formula, [x, y, *parameters, *term.statics], outputs)
+            values = traced(graph, term.formula, [x, y, *parameters, *stacks, *term.statics], outputs)
             sums = tuple(a + b for a, b in zip(sums, values, strict=True)) if sums else values
         return sums, names
 
     def term(self, term: Term, number: int, outputs: int, rays: list[str], write: Write) -> None:
         """The loops that add one term to a chunk. `rays` are the lines that set x and y."""
+        self._term(term, number, outputs, rays, write)
+        self.arrays += len(term.arrays)
+
+    def _term(self, term: Term, number: int, outputs: int, rays: list[str], write: Write) -> None:
         if not term.slotted:
             values, names = self.traced(term, 1, outputs)
             for name in names[0]:
@@ -261,6 +268,7 @@ def image_source(program: ImageProgram) -> str:
         "out", "scalars", "px", "py", "rays", "height", "width", "area", "exposures", "index", "keys", "detector",
         *(f"weights{k}" for k in range(len(program.filters))),
         *(f"{kind}{k}" for k in range(slotted) for kind in ("slots", "counts")),
+        *(f"array{k}" for k in range(sum(len(t.arrays) for t in program.terms))),
         "first", "last", "poison",
     ]  # fmt: skip
     source.line('@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})')

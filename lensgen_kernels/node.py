@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CONSTANT, UNIFORM, VARYING = 0, 1, 2  # rates: how often a value changes
 REAL, INT, BOOL = "real", "int", "bool"
+ARRAY = "array"  # of reals: an input that is read from, and takes part in nothing else
 
 _ARITHMETIC: dict[str, Callable] = {
     "add": operator.add,

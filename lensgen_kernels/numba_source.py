@@ -91,6 +91,8 @@ class NumbaPrinter:
             return f"table{args[0]}[slot]" + (" != 0.0" if node.kind == BOOL else "")
         if op == "bucketize":
             return f"np.int64(bisect_left(table{args[1]}, {args[0]}, {args[2]}))"
+        if op == "gather":
+            return f"gather({', '.join(map(str, args))})"
         if op == "uniform":
             return f"uniform({args[1]}, {args[0]}, image, key0, key1)"
         return f"{_CALLS[op]}({', '.join(map(str, args))})"

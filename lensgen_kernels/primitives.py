@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lensgen_kernels.errors import reject
 from lensgen_kernels.graph import Function, Graph
-from lensgen_kernels.node import INT, REAL, UNIFORM, VARYING, Node, to_real, where
+from lensgen_kernels.node import ARRAY, CONSTANT, INT, REAL, UNIFORM, VARYING, Node, to_real, where
 
 # primitives that every printer knows; all real to real
 UNARY = ("sqrt", "exp", "log", "log1p", "sin", "cos", "atan", "erfinv", "floor", "abs")
@@ -63,6 +63,31 @@ def _view(x: Node, dtype: Any) -> Node:
     if dtype == torch.float64 and x.kind == INT and x.graph.exact:
         return x.graph.node("from_bits", x)
     raise reject(f"view({dtype})", "bits are for lensgen.exact alone")
+
+
+class Stack:
+    """Images `[n, h, w]` that a formula reads: what `lensgen.fmath.Stack` is to torch.
+
+    Args:
+        graph: of the formula.
+        name: of the input that holds the numbers, row by row and image by image.
+        shape: n, h and w.
+    """
+
+    def __init__(self, graph: Graph, name: str, shape: tuple[int, int, int]) -> None:
+        self.array = graph.input(name, CONSTANT, ARRAY)
+        self.shape = shape
+
+    def lookup(self, which: Any, row: Any, column: Any) -> Node:
+        """The pixels at whole numbers, which are held inside the array; NaN counts as 0."""
+        graph = self.array.graph
+        places = [_inside(graph.lift(v), size) for v, size in zip((which, row, column), self.shape, strict=True)]
+        return graph.node("gather", self.array, *places, *self.shape[1:])
+
+
+def _inside(index: Node, size: int) -> Node:
+    zero, last = index.graph.constant(0.0), index.graph.constant(float(size - 1))
+    return _to(where(index >= zero, minimum(index, last), zero), torch.int64)
 
 
 def _like(value: float) -> Callable[..., Node]:

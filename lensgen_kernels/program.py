@@ -10,7 +10,7 @@ from lensgen_kernels.filters import DenseFilter, Filter
 
 @dataclass(frozen=True)
 class Term:
-    """One component: a formula `f(x, y, *parameters, *statics)`.
+    """One component: a formula `f(x, y, *parameters, *arrays, *statics)`.
 
     Args:
         formula: returns the two components of a deflection, or a surface brightness.
@@ -18,6 +18,7 @@ class Term:
         statics: whole numbers after the parameters.
         slotted: whether a system has several of it.
         smooth: whether a deflection may be interpolated between radii.
+        arrays: the shape of each of its stacks of images, `[n, h, w]`.
     """
 
     formula: Callable
@@ -25,6 +26,7 @@ class Term:
     statics: tuple[int, ...] = ()
     slotted: bool = False
     smooth: bool = False
+    arrays: tuple[tuple[int, int, int], ...] = ()
 
 
 @dataclass(frozen=True)

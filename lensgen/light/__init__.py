@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from lensgen.errors import lookup
-from lensgen.light import sersic
+from lensgen.light import interpol, sersic
 from lensgen.profile import LightProfile
 
-_MODULES = (sersic,)
+_MODULES = (sersic, interpol)
 
 LIGHT_PROFILES: dict[str, LightProfile] = {module.PROFILE.name: module.PROFILE for module in _MODULES}
 
