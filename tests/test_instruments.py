@@ -150,6 +150,35 @@ def test_keck_s_sky_fills_the_wide_camera_in_90_s() -> None:
     assert 90.0 * camera.sky_rate * 0.0397**2 / camera.gain == pytest.approx(8000.0, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    "name, area",
+    [
+        ("euclid_vis_2026", 1.006), ("roman_f129", 3.757), ("jwst_f200w", 25.4), ("hst_acs_f814w", 4.0),
+        ("keck_ao_kp", 76.0 - math.pi / 4.0 * 2.65**2 + math.sqrt(0.75) * 1.559**2),  # the middle one is missing
+    ],
+)  # fmt: skip
+def test_aperture_has_the_telescope_s_area(name: str, area: float) -> None:
+    """In m^2, as published."""
+    aperture = instrument(name).aperture
+    assert aperture is not None
+    x, through = aperture.pupil(512)
+    assert float(through.sum() * (x[1] - x[0]) ** 2) == pytest.approx(area, rel=0.02)
+
+
+@pytest.mark.parametrize("name", [name for name in INSTRUMENTS if instrument(name).aperture])
+def test_psf_is_as_wide_as_the_aperture_lets_it_be(name: str) -> None:
+    """At least 0.92 lambda/D, the width of an obstructed aperture's core, and no more than lambda/D and a pixel."""
+    camera = instrument(name)
+    assert camera.aperture is not None and camera.wavelength is not None
+    width = 1e-6 * camera.wavelength / camera.aperture.diameter / ARCSEC
+    if name == "hst_wfc3_f160w":  # lenstronomy's is one drizzled pixel, which cannot be: its aperture says 0.13"
+        assert camera.psf_fwhm == camera.pixel_scale < 0.7 * width
+    elif camera.strehl is not None:
+        assert width < camera.psf_fwhm < 1.5 * width
+    else:
+        assert 0.92 * width <= camera.psf_fwhm <= width + camera.pixel_scale
+
+
 @pytest.mark.parametrize("name", INSTRUMENTS)
 def test_sky_in_counts(name: str) -> None:
     camera = instrument(name)

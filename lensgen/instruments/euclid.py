@@ -8,6 +8,10 @@ The gain of NISP is lenstronomy's, which repeats that of VIS.
 """
 
 from lensgen.instruments.instrument import Instrument
+from lensgen.psf import Aperture
+
+# 1.2 m; obstruction and three vanes such that 1.006 m^2 remain (Mellier et al. 2024)
+APERTURE = Aperture(diameter=1.2, obstruction=0.29, vanes=(90.0, 210.0, 330.0), vane_width=0.025)
 
 VIS_2022 = Instrument(
     name="euclid_vis_2022",
@@ -22,6 +26,7 @@ VIS_2022 = Instrument(
     psf_fwhm=0.16,
     gain=3.1,
     wavelength=0.715,
+    aperture=APERTURE,
 )
 
 VIS_2026 = Instrument(
@@ -37,6 +42,7 @@ VIS_2026 = Instrument(
     psf_fwhm=0.16,
     gain=3.1,
     wavelength=0.715,
+    aperture=APERTURE,
 )
 
 _NISP = {  # wavelength (Schirmer et al. 2022), zero_point, sky_brightness, psf_fwhm
@@ -62,6 +68,7 @@ INSTRUMENTS = (
             psf_fwhm=fwhm,
             gain=3.1,
             wavelength=wavelength,
+            aperture=APERTURE,
         )
         for band, (wavelength, zero_point, sky, fwhm) in _NISP.items()
     ),

@@ -1,6 +1,10 @@
 """Hubble Space Telescope: WFC3/IR F160W as lenstronomy configured it, ACS/WFC F814W from its handbook."""
 
 from lensgen.instruments.instrument import Instrument
+from lensgen.psf import Aperture
+
+# Tiny Tim (Krist, Hook & Stoehr 2011): 2.4 m, a third of it dark, four vanes of 2.2 % of the radius
+APERTURE = Aperture(diameter=2.4, obstruction=0.33, vanes=(45.0, 135.0, 225.0, 315.0), vane_width=0.0264)
 
 WFC3_F160W = Instrument(  # lenstronomy's HST.py, band "WFC3_F160W"
     name="hst_wfc3_f160w",
@@ -15,6 +19,7 @@ WFC3_F160W = Instrument(  # lenstronomy's HST.py, band "WFC3_F160W"
     psf_fwhm=0.08,  # lenstronomy's, one drizzled pixel; diffraction alone gives 0.14": use the aperture
     gain=2.5,
     wavelength=1.537,
+    aperture=APERTURE,
 )
 
 ACS_F814W = Instrument(  # ACS Instrument Handbook; lenstronomy has none
@@ -30,6 +35,7 @@ ACS_F814W = Instrument(  # ACS Instrument Handbook; lenstronomy has none
     psf_fwhm=0.08,
     gain=2.0,
     wavelength=0.806,
+    aperture=APERTURE,
 )
 
 INSTRUMENTS = (WFC3_F160W, ACS_F814W)

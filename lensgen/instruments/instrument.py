@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from lensgen.errors import ParameterError, require_number, require_whole
+from lensgen.psf import Aperture
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Instrument:
     wavelength: micrometres, of the band's middle.
     aperture: of the telescope, where diffraction makes its PSF; None where the atmosphere does, or it is unknown.
     strehl: with adaptive optics, the share of the light in the diffraction pattern.
-    halo_fwhm: with adaptive optics, of the Gaussian that holds the rest, arcsec.
+    halo_fwhm: with adaptive optics, of the halo that holds the rest, arcsec: about the seeing.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Instrument:
     psf_fwhm: float
     gain: float = 1.0
     wavelength: float | None = None
-    aperture: Any | None = None
+    aperture: Aperture | None = None
     strehl: float | None = None
     halo_fwhm: float | None = None
 
@@ -67,6 +67,8 @@ class Instrument:
         for field in ("telescope", "band"):
             if not isinstance(getattr(self, field), str):
                 raise ParameterError(f"instrument.{field} = {getattr(self, field)!r} is no text.")
+        if self.aperture is not None and not isinstance(self.aperture, Aperture):
+            raise ParameterError(f"instrument.aperture = {self.aperture!r}: give an Aperture, or null.")
         if self.aperture is not None and self.wavelength is None:
             raise ParameterError(
                 "instrument.wavelength = None with an aperture: diffraction depends on it. Fix: state it (micrometres)."

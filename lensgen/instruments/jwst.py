@@ -10,6 +10,13 @@ one, which are the same.
 """
 
 from lensgen.instruments.instrument import Instrument
+from lensgen.psf import Aperture
+
+# 18 segments, 26.3 m^2 polished, every 1.33 m; three struts hide 0.9 m^2 (JWST User Documentation: 25.4 m^2 remain).
+# The secondary mirror stands before the segment that is missing in the middle.
+APERTURE = Aperture(
+    diameter=6.5, obstruction=0.11, vanes=(90.0, 240.0, 300.0), vane_width=0.12, rings=2, segment=1.30, gap=0.03
+)
 
 _SHORT, _LONG = (0.031, 15.77, 2.05), (0.063, 13.25, 1.82)  # pixel_scale, read_noise, gain of either channel
 _BANDS = {  # channel, wavelength, exposure_time, exposures, zero_point, sky_brightness, psf_fwhm
@@ -36,6 +43,7 @@ INSTRUMENTS = tuple(
         psf_fwhm=fwhm,
         gain=gain,
         wavelength=wavelength,
+        aperture=APERTURE,
     )
     for band, ((pixel_scale, read_noise, gain), wavelength, exposure_time, exposures, zero_point, sky, fwhm) in (
         _BANDS.items()

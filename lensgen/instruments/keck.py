@@ -8,6 +8,18 @@ Adaptive optics: a Strehl ratio of 0.35 in K' (Wizinowich et al. 2006, PASP 118,
 """
 
 from lensgen.instruments.instrument import Instrument
+from lensgen.psf import Aperture
+
+# 36 segments of 1.8 m from corner to corner, 76 m^2; behind a secondary mirror of 2.65 m on vanes of an inch
+APERTURE = Aperture(
+    diameter=10.0,
+    obstruction=0.265,
+    vanes=(0.0, 60.0, 120.0, 180.0, 240.0, 300.0),
+    vane_width=0.0254,
+    rings=3,
+    segment=1.559,
+    gap=0.003,
+)
 
 KP = Instrument(
     name="keck_ao_kp",
@@ -22,6 +34,9 @@ KP = Instrument(
     psf_fwhm=0.06,  # of the core, as SHARP's images have it; diffraction alone gives 0.045"
     gain=4.0,
     wavelength=2.124,
+    aperture=APERTURE,
+    strehl=0.35,
+    halo_fwhm=0.5,  # the median seeing of Mauna Kea in K
 )
 
 INSTRUMENTS = (KP,)

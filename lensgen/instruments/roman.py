@@ -6,6 +6,10 @@ project's WFI technical page. lenstronomy gives the images of one band at a time
 """
 
 from lensgen.instruments.instrument import Instrument
+from lensgen.psf import Aperture
+
+# 2.36 m, 32 % of it dark; the six vanes, which stand in pairs, evenly here, and such that 3.76 m^2 remain (GalSim)
+APERTURE = Aperture(diameter=2.36, obstruction=0.32, vanes=(0.0, 60.0, 120.0, 180.0, 240.0, 300.0), vane_width=0.035)
 
 _BANDS = {  # wavelength, zero_point, sky_brightness, psf_fwhm
     "F106": (1.06, 26.3546, 22.99, 0.087),
@@ -27,6 +31,7 @@ INSTRUMENTS = tuple(
         psf_fwhm=fwhm,
         gain=1.0,
         wavelength=wavelength,
+        aperture=APERTURE,
     )
     for band, (wavelength, zero_point, sky, fwhm) in _BANDS.items()
 )
