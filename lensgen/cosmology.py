@@ -83,6 +83,12 @@ class Cosmology:
             return 206265.0 * 206265.0 * 4.0 * _G_MSUN_OVER_C2 * (D_s - D_l) / (D_l * D_s)
         return ARCSEC * ARCSEC * 4.0 * _G_MSUN_OVER_C2 * D_ls / (D_l * D_s)
 
+    def isothermal_radius(self, sigma_v: Tensor, z_lens: Tensor, z_source: Tensor) -> Tensor:
+        """Einstein radius of an isothermal sphere of velocity dispersion sigma_v (km/s), arcsec: 4 pi (sigma_v/c)^2
+        D_ls/D_s (Narayan & Bartelmann 1996, equation 46)."""
+        _, D_s, D_ls = self.distances(z_lens, z_source)
+        return 4.0 * math.pi * ARCSEC / SPEED_OF_LIGHT**2 * sigma_v * sigma_v * D_ls / D_s
+
     def critical_density(self, z_lens: Tensor, z_source: Tensor) -> Tensor:
         """Critical surface density in Msun / arcsec^2."""
         return 1.0 / (math.pi * self.einstein_area(z_lens, z_source))

@@ -63,6 +63,7 @@ class _TracedDraws(Draws):
         return drawn.placed(place)
 
 
+_KEPT = ("exposure.", "psf_choice.", "params.")  # values that outlive the batch's scene
 _WORTH_COMPILING = 20_000  # systems: torch draws as many in the five seconds that it takes to compile a kernel
 
 
@@ -134,7 +135,7 @@ class Drawer:
                 return rows[:, place.column : place.column + place.slots]
             column = rows[:, place.column]
             # what a batch keeps must not keep whole rows in memory
-            return column.clone() if name in ("label", "exposure") or name.startswith("params.") else column
+            return column.clone() if name == "label" or name.startswith(_KEPT) else column
 
         values = self.places.map(read)
         return (values if self.dtype == torch.float32 else values.rounded(self.dtype)).systems()

@@ -27,8 +27,12 @@ def signal_to_noise(simulator: Simulator, batch: Batch) -> dict[str, Tensor]:
     signal-to-noise ratio sqrt(sum of squares). `batch` must hold the map "clean"."""
     preset = simulator.preset
     clean = batch.maps["clean"].flatten(1).to(torch.float64)
-    exposure = batch.params["noise.total_exposure"].to(torch.float64).unsqueeze(1)
-    ratio = clean / preset.recipe.sigma(clean, exposure, preset.detector)
+    ratios = []
+    for k, band in enumerate(preset.bands):
+        own = batch.maps["clean"][:, k].flatten(1).to(torch.float64)
+        exposure = batch.params[preset.exposure_name(k)].to(torch.float64).unsqueeze(1)
+        ratios.append(own / preset.recipe.sigma(own, exposure, band.detector))
+    ratio = torch.cat(ratios, 1)
     bright = clean > 0.1 * clean.amax(1, keepdim=True)
     return {
         "peak": ratio.amax(1),
@@ -52,7 +56,7 @@ def data_card(simulator: Simulator, systems: int, progress: bool = False) -> str
     """The card as Markdown; `systems` is how many are measured."""
     preset = simulator.preset
     channels, height, width = simulator.image_shape
-    scale = preset.observation.pixel_scale
+    scale = preset.bands[0].observation.pixel_scale
     field = f"{height * scale:.3g} x {width * scale:.3g} arcsec"
     config: dict[str, Any] = {k: v for k, v in preset.config.items() if k != "description"}
     lines = [
@@ -60,7 +64,8 @@ def data_card(simulator: Simulator, systems: int, progress: bool = False) -> str
         "",
         f"- images: {channels} x {height} x {width}, {scale:g} arcsec/pixel, {field}",
         f"- classes, equally likely: {', '.join(simulator.class_names)}",
-        f"- noise recipe `{preset.recipe.name}`; input scale (noise of an empty pixel) {simulator.input_scale:.4g}",
+        f"- noise recipe `{preset.recipe.name}`; input scale (noise of an empty pixel) "
+        + " ".join(f"{scale:.4g}" for scale in simulator.input_scale),
         f"- fingerprint `{preset.fingerprint}`",
         "",
         "## Every choice",

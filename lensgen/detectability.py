@@ -8,6 +8,7 @@ method can tell the two apart; a classifier needs several.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -68,29 +69,46 @@ def macro_jacobian(scene: Scene, observation: Observation) -> tuple[Tensor, list
     return torch.stack(columns, -1), names
 
 
-def detectability(systems: Systems, observation: Observation, noise: Noise) -> Tensor:
-    """chi-square of each system's substructure, `[B]`; 0 for a system that has none, infinite without noise."""
-    scene, smooth = systems.scene.to(dtype=torch.float64), systems.smooth.to(dtype=torch.float64)
-    parts = torch.arange(len(scene), device=scene.device).split(_AT_A_TIME)
-    values = [
-        _left_after_refit(scene.select(rows), smooth.select(rows), observation, noise, noise.exposure[rows])
-        for rows in parts
+def detectability(systems: Systems, observations: Sequence[Observation], noises: Sequence[Noise]) -> Tensor:
+    """chi-square of each system's substructure in all bands, `[B]`; 0 for a system that has none, infinite without
+    noise. Amplitudes of light are refitted in each band, everything else to all bands together."""
+    bands = [
+        (*(scene.to(dtype=torch.float64) for scene in systems.in_band(k)), observation, noise)
+        for k, (observation, noise) in enumerate(zip(observations, noises, strict=True))
     ]
+    parts = torch.arange(len(systems.scene), device=systems.scene.device).split(_AT_A_TIME)
+    values = [_left_after_refit([_rows(*band, rows) for band in bands]) for rows in parts]
     return torch.cat(values).to(systems.scene.dtype)
 
 
-def _left_after_refit(scene: Scene, smooth: Scene, observation: Observation, noise: Noise, exposure: Tensor) -> Tensor:
-    clean = render(scene, observation, engine="torch").flatten(1)
-    difference = clean - render(smooth, observation, engine="torch").flatten(1)
-    if noise.recipe.noiseless:
-        return torch.where((difference != 0.0).any(1), torch.inf, 0.0).to(clean.dtype)
-    jacobian, _ = macro_jacobian(scene, observation)
-    exposure = exposure.to(torch.float64).unsqueeze(1)
-    sigma = noise.recipe.sigma(clean, exposure, noise.detector)
-    residual = (difference / sigma).unsqueeze(-1)
-    directions = jacobian / sigma.unsqueeze(-1)
+def _rows(
+    scene: Scene, smooth: Scene, observation: Observation, noise: Noise, rows: Tensor
+) -> tuple[Scene, Scene, Observation, Noise]:
+    few = replace(noise, exposure=noise.exposure[rows], index=noise.index[rows])
+    return scene.select(rows), smooth.select(rows), observation, few
+
+
+def _left_after_refit(bands: list[tuple[Scene, Scene, Observation, Noise]]) -> Tensor:
+    residuals, columns = [], []
+    for scene, smooth, observation, noise in bands:
+        clean = render(scene, observation, engine="torch").flatten(1)
+        difference = clean - render(smooth, observation, engine="torch").flatten(1)
+        if noise.recipe.noiseless:
+            return torch.where((difference != 0.0).any(1), torch.inf, 0.0).to(clean.dtype)
+        jacobian, names = macro_jacobian(scene, observation)
+        sigma = noise.recipe.sigma(clean, noise.exposure.to(torch.float64).unsqueeze(1), noise.detector).unsqueeze(-1)
+        residuals.append(difference.unsqueeze(-1) / sigma)
+        columns.append(jacobian / sigma)
+    own = torch.tensor([parameter == "amp" for _, parameter in names], device=clean.device)
+    shared = torch.cat([c[..., ~own] for c in columns], 1)
+    amplitudes = [
+        torch.cat([c[..., own] if i == k else torch.zeros_like(c[..., own]) for i, c in enumerate(columns)], 1)
+        for k in range(len(columns))
+    ]
+    directions = torch.cat([shared, *amplitudes], -1)
     # unit columns: theta_E and amp differ by orders of magnitude, and QR is to see their directions alone
     directions = directions / directions.norm(dim=1, keepdim=True).clamp(min=1e-300)
     basis, _ = torch.linalg.qr(directions)
+    residual = torch.cat(residuals, 1)
     left = residual - basis @ (basis.transpose(1, 2) @ residual)
     return left.square().sum((1, 2))

@@ -6,6 +6,7 @@ equal bit for bit on every device and for every engine, and the same for a float
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,8 +17,8 @@ from torch import Tensor
 from lensgen import exact, fmath
 from lensgen.errors import ParameterError
 from lensgen.preset import Preset
-from lensgen.preset_fields import ALTERNATIVES, ProfilePriors
-from lensgen.priors import Fixed, Uniform
+from lensgen.preset_fields import ALTERNATIVES, ProfilePriors, Reference
+from lensgen.priors import Fixed, Prior, Uniform
 from lensgen.profile import LightProfile
 from lensgen.rng import RandomSource
 from lensgen.scene import Component, Scene
@@ -31,41 +32,115 @@ class Systems:
     """B drawn systems.
 
     Args:
-        scene: with their substructure.
+        scene: with their substructure, in the first band.
         smooth: the same lenses without it (and with the host's mass not reduced).
         label: `[B]` int64, the class.
         params: `[B]` float32 each, named as in the preset, e.g. "lens.theta_E". Those of a substructure class are 0
             for systems of another class.
-        exposure: `[B]` float32, s in all.
+        exposure: for each band `[B]` float32, s in all.
+        psf_choice: for each band `[B]` int64, which of its PSFs.
+        amp: for each band after the first, of each light by name, `[B]`.
     """
 
     scene: Scene
     smooth: Scene
     label: Tensor
     params: dict[str, Tensor]
-    exposure: Tensor
+    exposure: tuple[Tensor, ...]
+    psf_choice: tuple[Tensor, ...]
+    amp: tuple[dict[str, Tensor], ...]
+
+    def in_band(self, band: int) -> tuple[Scene, Scene]:
+        """`scene` and `smooth` in band number `band`: the same lenses, with other amplitudes of light."""
+        if band == 0:
+            return self.scene, self.smooth
+        amp = self.amp[band - 1]
+
+        def relit(scene: Scene) -> Scene:
+            def change(c: Component) -> Component:
+                return replace(c, parameters={**c.parameters, "amp": amp[c.name]})
+
+            return replace(
+                scene, source=tuple(map(change, scene.source)), lens_light=tuple(map(change, scene.lens_light))
+            )
+
+        return relit(self.scene), relit(self.smooth)
 
 
-def _profile_values(draws: Draws, priors: ProfilePriors, name: str, zero_point: float) -> dict[str, Tensor]:
-    """All fields drawn, and the profile's parameters worked out of them, float64 `[B]`."""
-    values = {field: draws.value(f"{name}.{field}", prior) for field, prior in priors.priors.items()}
-    for rule, alternative in ALTERNATIVES.items():
-        if all(p.name in values for p in alternative.fields):
-            with fmath.bitwise():
-                results = rule(*(values[p.name] for p in alternative.fields))
-            values |= dict(zip(alternative.parameters, results, strict=True))
-    if "magnitude" in values:
+class _Macro:
+    """Draws everything that is not substructure, component by component; each may refer to those before it."""
+
+    def __init__(self, preset: Preset, draws: Draws, label: Tensor, double: bool) -> None:
+        self.preset, self.draws, self.label, self.double = preset, draws, label, double
+        self.params: dict[str, Tensor] = {}
+        self.amp: tuple[dict[str, Tensor], ...] = tuple({} for _ in preset.bands[1:])
+        self.z_lens, self.z_source = (
+            self.drawn("redshift.lens", preset.z_lens),
+            self.drawn("redshift.source", preset.z_source),
+        )
+        self.convention = (
+            None if preset.z_convention is None else draws.value("redshift.convention", Fixed(preset.z_convention))
+        )
+
+    def drawn(self, field: str, prior: Prior) -> Tensor:
+        """A field's value `[B]`, which becomes one of the params."""
+        self.params[field] = (
+            self.params[prior.field] if isinstance(prior, Reference) else self.draws.value(field, prior)
+        )
+        return self.params[field]
+
+    def values(self, priors: ProfilePriors) -> dict[str, Tensor]:
+        """All fields of a component, and its profile's parameters worked out of them, float64 `[B]`."""
+        values = {field: self.drawn(f"{priors.name}.{field}", prior) for field, prior in priors.priors.items()}
+        for rule, alternative in ALTERNATIVES.items():
+            if all(p.name in values for p in alternative.fields):
+                with fmath.bitwise():
+                    results = rule(*(values[p.name] for p in alternative.fields))
+                values |= dict(zip(alternative.parameters, results, strict=True))
+        if "sigma_v" in values:
+            behind = self.z_source if self.convention is None else self.convention
+            values["theta_E"] = self.preset.cosmology.isothermal_radius(values["sigma_v"], self.z_lens, behind)
+        if "magnitude" in values:
+            values["amp"] = self._amplitude(priors, values, values["magnitude"], 0)
+        return values
+
+    def _amplitude(self, priors: ProfilePriors, values: dict[str, Tensor], magnitude: Tensor, band: int) -> Tensor:
         assert isinstance(priors.profile, LightProfile)
-        rate = exact.power(torch.full_like(values["magnitude"], 10.0), -0.4 * (values["magnitude"] - zero_point))
-        shape = [values[p] for p in ("R_sersic", "n_sersic")]
+        zero_point = self.preset.bands[band].instrument.zero_point
+        rate = exact.power(torch.full_like(magnitude, 10.0), -0.4 * (magnitude - zero_point))
+        shape = [values[p] for p in inspect.signature(priors.profile.total_flux).parameters]
         with fmath.bitwise():
-            values["amp"] = rate / priors.profile.total_flux(*shape)
-    return values
+            return rate / priors.profile.total_flux(*shape)
 
+    def of_class(self, priors: ProfilePriors) -> dict[str, Tensor]:
+        """As `values`; those of a class that has its own for this component take these."""
+        values = self.values(priors)
+        for number, name in enumerate(self.preset.classes):
+            for own in self.preset.macro.get(name, ()):
+                if own.name == priors.name:
+                    zero = torch.zeros_like(self.z_lens)
+                    special = self.values(own)
+                    values = {
+                        key: torch.where(self.label == number, special.get(key, zero), values.get(key, zero))
+                        for key in {**values, **special}
+                    }
+        return values
 
-def _component(priors: ProfilePriors, name: str, values: dict[str, Tensor], double: bool) -> Component:
-    parameters = {p.name: values[p.name] for p in priors.profile.parameters}
-    return Component(name, priors.profile, parameters, None, priors.statics(double))
+    def component(self, priors: ProfilePriors, values: dict[str, Tensor]) -> Component:
+        parameters = {p.name: values[p.name] for p in priors.profile.parameters}
+        self.params |= {f"{priors.name}.{k}": v for k, v in values.items()}
+        return Component(priors.name, priors.profile, parameters, None, priors.statics(self.double))
+
+    def light(self, priors: ProfilePriors) -> Component:
+        """A light in the first band; its amplitudes in the others go into `amp`."""
+        values = self.values(priors)
+        for k, (band, amp) in enumerate(zip(self.preset.bands[1:], self.amp, strict=True), start=1):
+            if "magnitude" in values:
+                colour = self.drawn(f"{priors.name}.colour.{band.name}", priors.colour[band.name])
+                amp[priors.name] = self._amplitude(priors, values, values["magnitude"] + colour, k)
+            else:
+                amp[priors.name] = values["amp"]
+        return self.component(priors, values)
 
 
 @dataclass(frozen=True)
@@ -76,9 +151,9 @@ class Values:
         lens: the smooth lens as it was drawn, and `reduced`: with less mass, where substructure brings some.
         common: lenses beside it, with and without substructure.
         substructure: of all classes.
-        source: light.
+        source, lens_light: light.
         scale: on all deflections, or None.
-        label, exposure, params: as in Systems.
+        label, params, exposure, psf_choice, amp: as in Systems.
     """
 
     lens: Component
@@ -86,20 +161,21 @@ class Values:
     common: tuple[Component, ...]
     substructure: tuple[Component, ...]
     source: tuple[Component, ...]
+    lens_light: tuple[Component, ...]
     scale: Tensor | None
     label: Tensor
-    exposure: Tensor
     params: dict[str, Tensor]
+    exposure: tuple[Tensor, ...]
+    psf_choice: tuple[Tensor, ...]
+    amp: tuple[dict[str, Tensor], ...]
 
     def systems(self) -> Systems:
         """As scenes."""
         return Systems(
-            scene=Scene((self.reduced, *self.common, *self.substructure), self.source, (), self.scale),
-            smooth=Scene((self.lens, *self.common), self.source, (), self.scale),
-            label=self.label,
-            params=self.params,
-            exposure=self.exposure,
-        )
+            Scene((self.reduced, *self.common, *self.substructure), self.source, self.lens_light, self.scale),
+            Scene((self.lens, *self.common), self.source, self.lens_light, self.scale),
+            self.label, self.params, self.exposure, self.psf_choice, self.amp,
+        )  # fmt: skip
 
     def rounded(self, dtype: torch.dtype) -> Values:
         """With every number rounded to float32; those of the scene in `dtype`."""
@@ -108,7 +184,7 @@ class Values:
             if not value.is_floating_point():
                 return value
             value = value.to(torch.float32)
-            return value if name == "exposure" or name.startswith("params.") else value.to(dtype)
+            return value if name.startswith(("exposure.", "params.")) else value.to(dtype)
 
         return self.map(change)
 
@@ -126,10 +202,13 @@ class Values:
             tuple(component(c, "mass") for c in self.common),
             tuple(component(c, "mass") for c in self.substructure),
             tuple(component(c, "light") for c in self.source),
+            tuple(component(c, "light") for c in self.lens_light),
             None if self.scale is None else change("scale", self.scale),
             change("label", self.label),
-            change("exposure", self.exposure),
             {k: change(f"params.{k}", v) for k, v in self.params.items()},
+            tuple(change(f"exposure.{k}", v) for k, v in enumerate(self.exposure)),
+            tuple(change(f"psf_choice.{k}", v) for k, v in enumerate(self.psf_choice)),
+            tuple({n: change(f"amp.{k}.{n}", v) for n, v in amp.items()} for k, amp in enumerate(self.amp)),
         )
 
 
@@ -169,39 +248,53 @@ def draw_label(preset: Preset, draws: Draws) -> Tensor:
     return draws.value("class", Uniform(0.0, float(len(preset.classes)))).floor().to(torch.int64)
 
 
-def draw(preset: Preset, random: RandomSource, index: Tensor, dtype: torch.dtype = torch.float32) -> Systems:
-    """Draw the systems of `index` `[B]` int64, on its device; `dtype` is that of the scene's tensors."""
-    return draw_values(preset, Draws(random, index), dtype == torch.float64).rounded(dtype).systems()
+def draw(
+    preset: Preset,
+    random: RandomSource,
+    index: Tensor,
+    dtype: torch.dtype = torch.float32,
+    label: Tensor | None = None,
+) -> Systems:
+    """Draw the systems of `index` `[B]` int64, on its device; `dtype` is that of the scene's tensors.
+
+    With `label` `[B]` int64 they are of these classes instead of their own, and otherwise the same.
+    """
+    return draw_values(preset, Draws(random, index), dtype == torch.float64, label).rounded(dtype).systems()
 
 
-def draw_values(preset: Preset, draws: Draws, double: bool) -> Values:
+def draw_values(preset: Preset, draws: Draws, double: bool, label: Tensor | None = None) -> Values:
     """All values of the systems of `draws`; `double` says whether series are as long as float64 needs them."""
-    zero_point = preset.instrument.zero_point
-    z_lens, z_source = draws.value("redshift.lens", preset.z_lens), draws.value("redshift.source", preset.z_source)
-    lens = _profile_values(draws, preset.lens, "lens", zero_point)
-    source = _profile_values(draws, preset.source, "source", zero_point)
-    label = draw_label(preset, draws)
+    if label is None:
+        label = draw_label(preset, draws)
+    macro = _Macro(preset, draws, label, double)
+    lens = macro.of_class(preset.lens)
     host = Host(
-        lens["theta_E"], lens["center_x"], lens["center_y"], z_lens, z_source, preset.cosmology,
-        preset.observation.pixel_scale,
+        lens["theta_E"], lens["center_x"], lens["center_y"], macro.z_lens, macro.z_source, preset.cosmology,
+        preset.bands[0].observation.pixel_scale,
     )  # fmt: skip
     substructure, mean_convergence, labels = _substructure(dict(preset.classes), draws, host, label)
-    params = {f"lens.{k}": v for k, v in lens.items()} | {f"source.{k}": v for k, v in source.items()}
-    macro = reduced = _component(preset.lens, "lens", lens, double)
+    smooth = reduced = macro.component(preset.lens, lens)
     if preset.compensation == "realised":
         gamma = lens.get("gamma", torch.full_like(host.theta_E, 2.0))
         theta_E = _reduced_einstein_radius(host.theta_E, gamma, mean_convergence)
-        reduced = _component(preset.lens, "lens", lens | {"theta_E": theta_E}, double)
-    common: tuple[Component, ...] = ()
-    if preset.shear is not None:
-        shear = _profile_values(draws, preset.shear, "shear", zero_point)
-        params |= {f"shear.{k}": v for k, v in shear.items()}
-        common = (_component(preset.shear, "shear", shear, double),)
+        reduced = replace(smooth, parameters={**smooth.parameters, "theta_E": theta_E})
+    common = [] if preset.shear is None else [macro.component(preset.shear, macro.of_class(preset.shear))]
+    common += [macro.component(d, macro.values(d)) for d in preset.deflectors]
+    source = tuple(macro.light(s) for s in preset.source)
+    lens_light = tuple(macro.light(s) for s in preset.lens_light)
     scale = None
-    if preset.z_convention is not None:
-        convention = draws.value("redshift.convention", Fixed(preset.z_convention))
-        scale = preset.cosmology.reduced_ratio(z_lens, z_source, convention)
-    galaxy = (_component(preset.source, "source", source, double),)
-    exposure = draws.value("noise.exposure_time", preset.exposure_time) * preset.detector.exposures
-    params |= {"redshift.lens": z_lens, "redshift.source": z_source, "noise.total_exposure": exposure, **labels}
-    return Values(macro, reduced, common, tuple(substructure), galaxy, scale, label, exposure, params)
+    if macro.convention is not None:
+        scale = preset.cosmology.reduced_ratio(macro.z_lens, macro.z_source, macro.convention)
+    params = macro.params | labels
+    exposure, choice = [], []
+    for k, band in enumerate(preset.bands):
+        exposure.append(draws.value("noise.exposure_time", band.exposure_time) * band.detector.exposures)
+        params[preset.exposure_name(k)] = exposure[-1]
+        number = draws.value("psf.choice", Uniform(0.0, float(band.observation.psf.choices))).floor()
+        if band.observation.psf.choices > 1:
+            params["psf.choice"] = number
+        choice.append(number.to(torch.int64))
+    return Values(
+        smooth, reduced, tuple(common), tuple(substructure), source, lens_light, scale, label, params,
+        tuple(exposure), tuple(choice), macro.amp,
+    )  # fmt: skip

@@ -18,17 +18,22 @@ from typing import Any
 import yaml
 
 from lensgen.cosmology import Cosmology
-from lensgen.errors import ParameterError, PresetError, require_number, require_whole, unknown_name
-from lensgen.instruments import instrument
-from lensgen.instruments.instrument import Instrument
+from lensgen.errors import ParameterError, PresetError, require_number, unknown_name
 from lensgen.light import light_profile
 from lensgen.mass import mass_profile
-from lensgen.noise import Detector, NoiseRecipe, noise_recipe
-from lensgen.observation import MAX_SIZE, Observation
+from lensgen.noise import NoiseRecipe, noise_recipe
 from lensgen.parameters import Parameter
-from lensgen.preset_fields import ProfilePriors, choice, population_from, prior_within, profile_priors_from, section
+from lensgen.preset_fields import (
+    ProfilePriors,
+    choice,
+    components_from,
+    population_from,
+    prior_within,
+    profile_priors_from,
+    section,
+)
+from lensgen.preset_optics import Band, bands_from
 from lensgen.priors import Prior
-from lensgen.psf import GaussianPSF
 from lensgen.substructure import Population
 
 
@@ -44,6 +49,7 @@ PRESETS = Path(__file__).parent / "presets"
 MODES = ("honest", "paper")
 IMAGES_VERSION = 1  # to be raised with every change that CHANGELOG.md lists under **Images**
 COMPENSATIONS = ("none", "realised")
+NORMALISATIONS = ("none", "peak")
 HOSTS = ("sis", "sie", "epl")  # power laws: their theta_E follows from the mass that substructure takes
 
 
@@ -58,35 +64,51 @@ class Preset:
     z_lens: Prior
     z_source: Prior
     z_convention: float | None
-    instrument: Instrument
-    observation: Observation
+    bands: tuple[Band, ...]
     recipe: NoiseRecipe
-    detector: Detector
-    exposure_time: Prior
+    normalise: str
     lens: ProfilePriors
     shear: ProfilePriors | None
-    source: ProfilePriors
+    deflectors: tuple[ProfilePriors, ...]
+    source: tuple[ProfilePriors, ...]
+    lens_light: tuple[ProfilePriors, ...]
     compensation: str
     classes: Mapping[str, Population]
+    macro: Mapping[str, tuple[ProfilePriors, ...]]
+    departures: tuple[str, ...]
     config: Mapping[str, Any]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        return 1, self.observation.height, self.observation.width
+        observation = self.bands[0].observation
+        return len(self.bands), observation.height, observation.width
+
+    def exposure_name(self, band: int) -> str:
+        """What a batch's params call the exposure time of a band."""
+        return "noise.total_exposure" + (f".{self.bands[band].name}" if len(self.bands) > 1 else "")
+
+    @property
+    def components(self) -> tuple[ProfilePriors, ...]:
+        """All that is not substructure."""
+        shear = () if self.shear is None else (self.shear,)
+        return (self.lens, *shear, *self.deflectors, *self.source, *self.lens_light)
 
     @property
     def fingerprint(self) -> str:
         """What the images depend on, with all defaults and constants filled in, in 16 hexadecimal digits."""
-        profiles = [
-            p and (p.profile.name, sorted(p.priors.items()), p.max_ellipticity)
-            for p in (self.lens, self.shear, self.source)
-        ]
-        content = (
-            IMAGES_VERSION, self.cosmology, self.z_lens, self.z_source, self.z_convention, self.instrument,
-            self.observation, self.recipe.name, self.detector, self.exposure_time, profiles, self.compensation,
-            list(self.classes.items()),
+
+        def content(p: ProfilePriors) -> tuple[Any, ...]:
+            return (
+                p.name, p.profile.name, sorted(p.priors.items()), sorted(p.whole.items()), p.max_ellipticity,
+                sorted(p.colour.items()), sorted(p.arrays.items()),
+            )  # fmt: skip
+
+        everything = (
+            IMAGES_VERSION, self.cosmology, self.z_lens, self.z_source, self.z_convention, self.bands,
+            self.recipe.name, self.normalise, [content(p) for p in self.components], self.compensation,
+            list(self.classes.items()), [(k, [content(p) for p in v]) for k, v in self.macro.items()],
         )  # fmt: skip
-        return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
+        return hashlib.sha256(repr(everything).encode()).hexdigest()[:16]
 
     def override(self, changes: Mapping[str, Any]) -> Preset:
         """A preset with some fields changed, e.g. `{"substructure.cdm.count": 50, "grid.size": 96}`.
@@ -152,16 +174,6 @@ def _fields(config: Mapping[str, Any], prefix: str = "") -> list[str]:
     return names
 
 
-def _grid(config: Any) -> tuple[int, int, int]:
-    grid = section(config, "grid", ("size", "supersampling"))
-    size = grid["size"] if isinstance(grid["size"], list | tuple) else [grid["size"], grid["size"]]
-    if len(size) != 2:
-        raise PresetError(f"grid.size = {grid['size']!r} must be a number of pixels or [height, width].")
-    for pixels in size:
-        require_whole("grid.size", pixels, 1, MAX_SIZE)
-    return size[0], size[1], grid["supersampling"]
-
-
 def _z_convention(value: Any, z_lens: Prior, z: Parameter) -> float | None:
     if value is None:
         return None
@@ -178,11 +190,44 @@ _SECTIONS = (
     "description", "mode", "cosmology", "redshift", "grid", "instrument", "psf", "noise", "lens", "shear", "source",
     "compensation", "substructure",
 )  # fmt: skip
+_OPTIONAL = ("lens_light", "deflectors", "macro", "normalise", "departures")
+
+
+def _macro(
+    config: Any, mode: str, classes: Mapping[str, Population], lens: ProfilePriors, shear: ProfilePriors | None
+) -> dict[str, tuple[ProfilePriors, ...]]:
+    """Lens and shear of single classes, where they are not those of all."""
+    if config is None:
+        return {}
+    if mode == "honest":
+        raise PresetError("macro: a class with a lens of its own gives itself away. Fix: mode: paper, or leave it out.")
+    made = {}
+    own = {p.name: p for p in (lens, shear) if p is not None}
+    for name, sections in section(config, "macro", (), tuple(classes)).items():
+        sections = section(sections, f"macro.{name}", (), tuple(own))
+        parts = []
+        for part, values in sections.items():
+            place = f"macro.{name}.{part}"
+            stated = profile_priors_from(values, part, mass_profile)
+            if stated.profile is not own[part].profile or stated.max_ellipticity != own[part].max_ellipticity:
+                raise PresetError(
+                    f"{place} must be a {own[part].profile.name}, as {part} is, and declare what it does."
+                )
+            parts.append(stated)
+        made[name] = tuple(parts)
+    return made
+
+
+def _departures(config: Any) -> tuple[str, ...]:
+    lines = [] if config is None else config
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+        raise PresetError(f"departures = {config!r} must be a list of sentences.")
+    return tuple(lines)
 
 
 def preset_from_config(name: str, config: Mapping[str, Any]) -> Preset:
     """A preset file's content -> Preset. Raises PresetError, ParameterError or UnknownNameError naming the field."""
-    top = section(config, "", _SECTIONS)
+    top = section(config, "", _SECTIONS, _OPTIONAL)
     redshift = section(top["redshift"], "redshift", ("lens", "source", "convention"))
     z = Parameter("z", "1", 1e-3, 6.0, "redshift")
     z_lens, z_source = (prior_within(redshift[k], f"redshift.{k}", z) for k in ("lens", "source"))
@@ -191,22 +236,16 @@ def preset_from_config(name: str, config: Mapping[str, Any]) -> Preset:
             f"redshift.source can be {z_source.bounds()[0]:g}, which is not behind redshift.lens, up to "
             f"{z_lens.bounds()[1]:g}. Fix: let the smallest source redshift exceed the largest lens redshift."
         )
-    tele = dict(top["instrument"]) if isinstance(top["instrument"], Mapping) else {"name": top["instrument"]}
-    base = instrument(tele.pop("name", ""))
-    allowed = tuple(f.name for f in dataclasses.fields(Instrument) if f.name != "name")
-    telescope = dataclasses.replace(base, **section(tele, "instrument", (), allowed))
-    psf = section(top["psf"], "psf", ("truncation", "edge", "sampling", "supersampled"))
-    if not isinstance(psf["supersampled"], bool):
-        raise PresetError(f"psf.supersampled = {psf['supersampled']!r} must be true or false.")
-    height, width, supersampling = _grid(top["grid"])
     noise = section(top["noise"], "noise", ("recipe", "exposure_time"))
+    bands = bands_from(top["instrument"], top["grid"], top["psf"], noise["exposure_time"])
     cosmology = Cosmology(**section(top["cosmology"], "cosmology", ("H0", "Om0", "distance_rule")))
     if not isinstance(top["substructure"], Mapping) or not top["substructure"]:
         raise PresetError("substructure must name at least one class, e.g. {no_sub: {population: no_sub}}.")
     lens = profile_priors_from(top["lens"], "lens", mass_profile)
     compensation = choice(top["compensation"], "compensation", COMPENSATIONS)
     choice(lens.profile.name, "lens.profile", HOSTS)
-    shear = None if top["shear"] is None else profile_priors_from(top["shear"], "shear", mass_profile)
+    known = {f"lens.{field}": bounds for field, bounds in lens.bounds().items()}
+    shear = None if top["shear"] is None else profile_priors_from(top["shear"], "shear", mass_profile, known)
     if shear is not None:
         choice(shear.profile.name, "shear.profile", ("shear",))
     mode = choice(top["mode"], "mode", MODES)
@@ -215,6 +254,11 @@ def preset_from_config(name: str, config: Mapping[str, Any]) -> Preset:
             f"redshift.convention = {redshift['convention']!r} in an honest preset: substructure is drawn for the true "
             "source redshift and would be scaled twice. Fix: null, and lens parameters for the source as it is."
         )
+    names = tuple(band.name for band in bands)
+    source = components_from(top["source"], "source", light_profile, known, names)
+    if not source:
+        raise PresetError("source = None: a lens needs something behind it, e.g. {profile: sersic, ...}.")
+    classes = {str(c): population_from(v, f"substructure.{c}") for c, v in top["substructure"].items()}
     return Preset(
         name=name,
         description=str(top["description"]).strip(),
@@ -223,27 +267,18 @@ def preset_from_config(name: str, config: Mapping[str, Any]) -> Preset:
         z_lens=z_lens,
         z_source=z_source,
         z_convention=_z_convention(redshift["convention"], z_lens, z),
-        instrument=telescope,
-        observation=Observation(
-            height,
-            width,
-            telescope.pixel_scale,
-            supersampling,
-            GaussianPSF(telescope.psf_fwhm, psf["truncation"], psf["edge"], psf["sampling"]),
-            psf["supersampled"],
-        ),
+        bands=bands,
         recipe=noise_recipe(noise["recipe"]),
-        detector=Detector(telescope.exposures, telescope.read_noise, telescope.sky_rate * telescope.pixel_scale**2),
-        exposure_time=prior_within(
-            telescope.exposure_time if noise["exposure_time"] == "instrument" else noise["exposure_time"],
-            "noise.exposure_time",
-            Parameter("exposure_time", "s", 1e-3, 1e7, "time of one exposure"),
-        ),
+        normalise=choice(top.get("normalise", "none"), "normalise", NORMALISATIONS),
         lens=lens,
         shear=shear,
-        source=profile_priors_from(top["source"], "source", light_profile),
+        deflectors=components_from(top.get("deflectors"), "deflectors", mass_profile, known),
+        source=source,
+        lens_light=components_from(top.get("lens_light"), "lens_light", light_profile, known, names),
         compensation=compensation,
-        classes={str(c): population_from(v, f"substructure.{c}") for c, v in top["substructure"].items()},
+        classes=classes,
+        macro=_macro(top.get("macro"), mode, classes, lens, shear),
+        departures=_departures(top.get("departures")),
         config=copy.deepcopy(top),
     )
 

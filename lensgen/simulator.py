@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from lensgen.batch import Batch
-from lensgen.detectability import detectability
 from lensgen.draw import Systems, draw, draw_label
 from lensgen.errors import ParameterError, require_whole, unknown_name
 from lensgen.observation import Noise
 from lensgen.preset import Preset, load_preset
-from lensgen.render import pick_engine, render
+from lensgen.render import pick_engine
 from lensgen.rng import RandomSource
 from lensgen.substructure.population import Draws
+from lensgen.truth import TRUTHS, View
 
-OUTPUTS = ("image", "clean", "smooth", "detectability")
+OUTPUTS = ("image", *TRUTHS)
 _BLOCK = 1024  # systems drawn at a time: bounds memory, and changes no bit
 
 
@@ -128,10 +128,22 @@ class Simulator:
         }
         return Simulator(**(arguments | changes))
 
-    def batch(self, start: int | None = None, size: int | None = None, indices: Tensor | None = None) -> Batch:
-        """Images start, start + 1, ..., start + size - 1, or those of `indices` `[B]`, in that order."""
+    def batch(
+        self,
+        start: int | None = None,
+        size: int | None = None,
+        indices: Tensor | None = None,
+        label: str | None = None,
+    ) -> Batch:
+        """Images start, start + 1, ..., start + size - 1, or those of `indices` `[B]`, in that order.
+
+        With `label`, the name of a class, all of them are of that class and otherwise the same: the same lens, source
+        and noise with other dark matter.
+        """
         index = self._indices(start, size, indices).to(self.device)
-        return Batch.cat([self._block(part) for part in index.split(_BLOCK)])
+        if label is not None and label not in self.class_names:
+            raise unknown_name(f"class of {self.preset.name}", label, self.class_names)
+        return Batch.cat([self._block(part, label) for part in index.split(_BLOCK)])
 
     def __getitem__(self, index: int) -> Batch:
         """Image `index` as a batch of one."""
@@ -162,25 +174,30 @@ class Simulator:
         return indices.to(torch.int64)
 
     @torch.no_grad()
-    def _block(self, index: Tensor) -> Batch:
-        systems = self._draw(index)
-        noise = Noise(self.preset.recipe, self.preset.detector, systems.exposure, self.random, index)
-        observation = self.preset.observation
-        maps: dict[str, Tensor] = {}
-        if "clean" in self.outputs:
-            maps["clean"] = render(systems.scene, observation, engine=self.engine).unsqueeze(1)
-        if "smooth" in self.outputs:
-            maps["smooth"] = render(systems.smooth, observation, engine=self.engine).unsqueeze(1)
-        if "detectability" in self.outputs:
-            maps["detectability"] = detectability(systems, observation, noise)
+    def _block(self, index: Tensor, label: str | None) -> Batch:
+        if label is None:
+            systems = self._draw(index)
+        else:
+            classes = torch.full_like(index, self.class_names.index(label))
+            systems = draw(self.preset, self.random, index, self.dtype, classes)
+        views = [
+            View(
+                systems, k, band.observation,
+                Noise(self.preset.recipe, band.detector, systems.exposure[k], self.random, index, k), self.engine,
+            )
+            for k, band in enumerate(self.preset.bands)
+        ]  # fmt: skip
+        image = torch.stack([view.image(view.scene, view.noise) for view in views], 1)
+        if self.preset.normalise == "peak":
+            image = image / image.flatten(1).amax(1).clamp(min=1e-30).view(-1, 1, 1, 1)
         return Batch(
-            image=render(systems.scene, observation, noise, self.engine).unsqueeze(1),
+            image=image,
             label=systems.label,
             class_names=self.class_names,
             params=systems.params,
             index=index,
-            pixel_scale=observation.pixel_scale,
-            maps=maps,
+            pixel_scale=self.preset.bands[0].observation.pixel_scale,
+            maps={name: TRUTHS[name](views) for name in self.outputs if name in TRUTHS},
         )
 
     @cached_property
@@ -195,14 +212,20 @@ class Simulator:
         return lambda index: draw(self.preset, self.random, index, self.dtype)
 
     @cached_property
-    def input_scale(self) -> float:
-        """The unit in which a network should see the images: the noise of an empty pixel at the median exposure.
+    def input_scale(self) -> tuple[float, ...]:
+        """For each band, the unit in which a network should see the images: the noise of an empty pixel at the median
+        exposure.
 
-        Where the preset is noise-free, 1 % of the median peak of the first 64 training images of seed 0.
+        Where the preset is noise-free, or divides each image by its peak, 1 % of the median peak of the first 64
+        training images of seed 0.
         """
         preset = self.preset
-        if preset.recipe.noiseless:
-            peaks = self._like(seed=0, split="train", outputs=("image",)).batch(0, 64).image.flatten(1).amax(1)
-            return 0.01 * float(peaks.median())
-        median = preset.exposure_time.sample(torch.full((1, 1), 0.5, dtype=torch.float64)) * preset.detector.exposures
-        return float(preset.recipe.variance(torch.zeros_like(median), median, preset.detector)) ** 0.5
+        if preset.recipe.noiseless or preset.normalise == "peak":
+            images = self._like(seed=0, split="train", outputs=("image",)).batch(0, 64).image
+            return tuple(0.01 * images.flatten(2).amax(2).median(0).values.tolist())
+        half = torch.full((1, 1), 0.5, dtype=torch.float64)
+        scales = []
+        for band in preset.bands:
+            median = band.exposure_time.sample(half) * band.detector.exposures
+            scales.append(float(preset.recipe.variance(torch.zeros_like(median), median, band.detector)) ** 0.5)
+        return tuple(scales)

@@ -48,12 +48,17 @@ def test_to_another_device(batch: Batch) -> None:
 def test_input_scale_is_the_noise_of_an_empty_pixel(preset: str) -> None:
     simulator = Simulator(preset, device="cpu")
     made = simulator.preset
-    median = float(made.exposure_time.sample(torch.tensor([0.5], dtype=torch.float64))) * made.detector.exposures
-    variance = noise_recipe(made.recipe.name).variance(torch.zeros(1, 1), torch.full((1, 1), median), made.detector)
-    assert simulator.input_scale == pytest.approx(float(variance) ** 0.5, rel=1e-5)
+    median = (
+        float(made.bands[0].exposure_time.sample(torch.tensor([0.5], dtype=torch.float64)))
+        * made.bands[0].detector.exposures
+    )
+    variance = noise_recipe(made.recipe.name).variance(
+        torch.zeros(1, 1), torch.full((1, 1), median), made.bands[0].detector
+    )
+    assert simulator.input_scale == pytest.approx((float(variance) ** 0.5,), rel=1e-5)
 
 
 def test_input_scale_of_noise_free_images() -> None:
     simulator = Simulator("deeplense_ii_legacy", seed=5, device="cpu", split="test").override({"grid.size": 24})
     peak = Simulator(simulator.preset, device="cpu").batch(0, 64).image.flatten(1).amax(1).median()
-    assert simulator.input_scale == pytest.approx(0.01 * float(peak))  # one scale for every seed and split
+    assert simulator.input_scale == pytest.approx((0.01 * float(peak),))  # one scale for every seed and split

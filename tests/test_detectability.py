@@ -23,8 +23,10 @@ def drawn(preset: str, label: int, number: int, **changes) -> tuple[Systems, Obs
     index = torch.arange(number * 8 + 60)
     index = index[simulator.labels(index) == label][:number]
     systems = draw(simulator.preset, simulator.random, index, torch.float64)
-    noise = Noise(simulator.preset.recipe, simulator.preset.detector, systems.exposure, simulator.random, index)
-    return systems, simulator.preset.observation, noise
+    noise = Noise(
+        simulator.preset.recipe, simulator.preset.bands[0].detector, systems.exposure[0], simulator.random, index
+    )
+    return systems, simulator.preset.bands[0].observation, noise
 
 
 def shifted(scene: Scene, name: str, parameter: str, step: float) -> Scene:
@@ -75,14 +77,14 @@ def test_against_finite_differences_and_least_squares(preset: str, label: int) -
     systems, observation, noise = drawn(preset, label, 1, **{"grid.size": 32, "grid.supersampling": 1})
     expected = by_finite_differences(systems, observation, noise)
     assert expected > 1e-3
-    assert float(detectability(systems, observation, noise)) == pytest.approx(expected, rel=1e-4)
+    assert float(detectability(systems, [observation], [noise])) == pytest.approx(expected, rel=1e-4)
 
 
 def test_in_counts() -> None:
     systems, observation, noise = drawn("deeplense_i_legacy", 1, 1, **{"grid.size": 40})
     expected = by_finite_differences(systems, observation, noise, deeplense_i_sigma)
     assert expected > 1.0
-    assert float(detectability(systems, observation, noise)) == pytest.approx(expected, rel=1e-4)
+    assert float(detectability(systems, [observation], [noise])) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("preset", ["model_a", "deeplense_ii_legacy"])
@@ -103,7 +105,7 @@ def test_jacobian_against_finite_differences(preset: str, gate) -> None:
 @pytest.mark.parametrize("preset", ["model_a", "model_b", "deeplense_i_legacy"])
 def test_zero_without_substructure(preset: str) -> None:
     systems, observation, noise = drawn(preset, 0, 3, **{"grid.size": 24, "grid.supersampling": 1})
-    assert detectability(systems, observation, noise).tolist() == [0.0, 0.0, 0.0]
+    assert detectability(systems, [observation], [noise]).tolist() == [0.0, 0.0, 0.0]
 
 
 def test_falls_as_the_noise_s_variance() -> None:
@@ -111,7 +113,7 @@ def test_falls_as_the_noise_s_variance() -> None:
     systems, observation, noise = drawn("model_a", 1, 3, **SMALL)
     quiet = replace(noise.detector, read_noise=1e4, sky=0.0)  # so much that the light's own noise is nothing
     loud = replace(quiet, read_noise=1e5)
-    a, b = (detectability(systems, observation, replace(noise, detector=d)) for d in (quiet, loud))
+    a, b = (detectability(systems, [observation], [replace(noise, detector=d)]) for d in (quiet, loud))
     torch.testing.assert_close(a / b, torch.full_like(a, 100.0), rtol=1e-3, atol=0)
 
 
@@ -122,7 +124,7 @@ def test_what_another_lens_could_have_made_is_not_detected(name: str, parameter:
     """A small change of a macro parameter is large in chi-square, and nothing after the refit."""
     systems, observation, noise = drawn("model_a", 0, 2, **SMALL)
     changed = replace(systems, smooth=shifted(systems.smooth, name, parameter, 1e-4))
-    left = detectability(changed, observation, noise)
+    left = detectability(changed, [observation], [noise])
     clean, other = (render(s, observation).flatten(1) for s in (changed.scene, changed.smooth))
     sigma2 = noise.recipe.variance(clean, noise.exposure[:, None], noise.detector)
     before = ((clean - other) ** 2 / sigma2).sum(1)
@@ -131,9 +133,9 @@ def test_what_another_lens_could_have_made_is_not_detected(name: str, parameter:
 
 def test_where_there_is_no_noise() -> None:
     systems, observation, noise = drawn("deeplense_ii_legacy", 1, 2, **{"grid.size": 16})
-    assert detectability(systems, observation, noise).tolist() == [float("inf")] * 2
+    assert detectability(systems, [observation], [noise]).tolist() == [float("inf")] * 2
     smooth, observation, noise = drawn("deeplense_ii_legacy", 0, 2, **{"grid.size": 16})
-    assert detectability(smooth, observation, noise).tolist() == [0.0, 0.0]
+    assert detectability(smooth, [observation], [noise]).tolist() == [0.0, 0.0]
     assert noise_recipe("deeplense_ii").noiseless
 
 
@@ -149,7 +151,8 @@ def test_as_an_output_it_has_the_same_bits_in_any_batch() -> None:
 
 
 def chi_squares(preset: str, label: int, number: int, **changes) -> torch.Tensor:
-    return detectability(*drawn(preset, label, number, **changes))
+    systems, observation, noise = drawn(preset, label, number, **changes)
+    return detectability(systems, [observation], [noise])
 
 
 @pytest.mark.slow

@@ -52,7 +52,7 @@ def lenstronomy_image(scene: Scene, observation: Observation, system: int = 0, p
     )  # fmt: skip
     psf = observation.psf
     if isinstance(psf, PixelPSF):
-        kernel = PSF("PIXEL", kernel_point_source=psf.kernel.numpy(), pixel_size=scale)
+        kernel = PSF("PIXEL", kernel_point_source=psf.kernel[0].numpy(), pixel_size=scale)
     elif psf.fwhm == 0.0:
         kernel = PSF("NONE")
     else:
@@ -87,7 +87,7 @@ def systems(preset: str, label: int, number: int, seed: int = 1, **overrides):
     index = index[simulator.labels(index) == label][:number]
     drawn = draw(simulator.preset, simulator.random, index, FLOAT64)
     scenes = [drawn.scene.select(torch.tensor([i])) for i in range(number)]
-    return scenes, simulator.preset.observation
+    return scenes, simulator.preset.bands[0].observation
 
 
 @pytest.mark.parametrize("dtype, allowed", [(FLOAT64, 1e-8), (torch.float32, 1e-5)])

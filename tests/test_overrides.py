@@ -14,7 +14,7 @@ from lensgen.priors import Uniform
 def test_text_is_yaml_with_modern_floats() -> None:
     parsed = parse_overrides(["grid.size=96", "substructure.axion.mass=3e10", "lens.q={uniform: {low: .7, high: 1}}"])
     assert parsed == {"grid.size": 96, "substructure.axion.mass": 3e10, "lens.q": {"uniform": {"low": 0.7, "high": 1}}}
-    assert load_preset("model_a").override(parsed).observation.width == 96
+    assert load_preset("model_a").override(parsed).bands[0].observation.width == 96
 
 
 @pytest.mark.parametrize("text", ["grid.size", "=3", "grid.size=", "grid.size=[1"])

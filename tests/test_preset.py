@@ -43,10 +43,11 @@ def test_published_sizes(preset, shape) -> None:
 def test_params_hold_every_drawn_number(preset: str) -> None:
     made = load_preset(preset)
     params = Simulator(made, device="cpu").override({"grid.size": 4}).batch(0, 3).params
-    for part, priors in (("lens", made.lens), ("source", made.source), ("shear", made.shear)):
-        for field in priors.priors if priors else ():
-            assert f"{part}.{field}" in params
-    assert {"redshift.lens", "redshift.source", "noise.total_exposure"} <= set(params)
+    for component in made.components:
+        for field in component.priors:
+            assert f"{component.name}.{field}" in params
+    exposures = {made.exposure_name(k) for k in range(len(made.bands))}
+    assert {"redshift.lens", "redshift.source"} | exposures <= set(params)
 
 
 def test_exponents_without_a_sign_or_a_point_are_numbers(tmp_path: Path) -> None:
@@ -84,9 +85,9 @@ def test_overrides_reach_any_field_and_leave_the_original_alone() -> None:
             "substructure.cdm.count": 50,
         }
     )
-    assert changed.image_shape == (1, 48, 40) and changed.observation.supersampling == 3
-    assert changed.instrument.read_noise == 2.0 and changed.instrument.pixel_scale == 0.101
-    assert changed.recipe.name == "lenstronomy" and changed.exposure_time == Fixed(500.0)
+    assert changed.image_shape == (1, 48, 40) and changed.bands[0].observation.supersampling == 3
+    assert changed.bands[0].instrument.read_noise == 2.0 and changed.bands[0].instrument.pixel_scale == 0.101
+    assert changed.recipe.name == "lenstronomy" and changed.bands[0].exposure_time == Fixed(500.0)
     assert changed.lens.priors["theta_E"] == Uniform(1.0, 1.1)
     assert changed.shear is None and changed.classes["cdm"].capacity == 50
     assert original.fingerprint == before and original.image_shape != changed.image_shape

@@ -25,7 +25,7 @@ def systems(preset: str, label: int, **changes) -> tuple[Systems, Observation]:
     simulator = Simulator(preset, seed=12, device="cpu").override(changes)
     index = torch.arange(100)
     index = index[simulator.labels(index) == label][:1]
-    return draw(simulator.preset, simulator.random, index, FLOAT64), simulator.preset.observation
+    return draw(simulator.preset, simulator.random, index, FLOAT64), simulator.preset.bands[0].observation
 
 
 def with_value(scene: Scene, name: str, parameter: str, value: torch.Tensor) -> Scene:

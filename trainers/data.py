@@ -80,18 +80,22 @@ class InputTransform:
     """asinh(x / scale): linear in the noise, logarithmic in the bright arcs, fixed for a data set.
 
     Attributes:
-        scale: the sky noise in the units of the images, or 1 % of the median peak of a noise-free set.
+        scale: of each channel, the sky noise in the units of the images, or 1 % of the median peak of a noise-free
+            set.
     """
 
-    scale: float
+    scale: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if not 0 < self.scale < float("inf"):
+        object.__setattr__(self, "scale", tuple(self.scale))
+        if not all(0 < s < float("inf") for s in self.scale):
             raise ConfigError(f"the input transform's scale is {self.scale}; it must be positive and finite.")
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Transformed images, of any shape."""
-        return torch.asinh(image / self.scale)
+        """Transformed images `[..., C, H, W]`."""
+        if len(self.scale) == 1:
+            return torch.asinh(image / self.scale[0])
+        return torch.asinh(image / image.new_tensor(self.scale).view(-1, 1, 1))
 
 
 @dataclass(frozen=True)
@@ -176,7 +180,7 @@ def _open_stream(
         source=SimulatedAhead(stream, config.workers) if config.workers else stream,
         fit=fit,
         score=score,
-        transform=InputTransform(float(held_out.input_scale)),
+        transform=InputTransform(held_out.input_scale),
         image_shape=held_out.image_shape,
         pixel_scale=fit.pixel_scale,
         class_names=held_out.class_names,
@@ -219,7 +223,7 @@ def _open_stored(
         source=StoredStream(stored, rows, batch_size, config.seed, device, rank, world_size),
         fit=fit,
         score=score,
-        transform=InputTransform(scale),
+        transform=InputTransform((scale,)),
         image_shape=(image.shape[1], image.shape[2], image.shape[3]),
         pixel_scale=None,
         class_names=tuple(f"class {number}" for number in range(int(stored.label.max()) + 1)),

@@ -42,8 +42,8 @@ class PresetRenders(PresetBatches):
         preset, random = self.simulator.preset, self.simulator.random
         index = torch.arange(task.batch, device=self.device)
         systems = draw(preset, random, index)
-        self.scene, self.observation, self.engine = systems.scene, preset.observation, self.simulator.engine
-        self.noise = Noise(preset.recipe, preset.detector, systems.exposure, random, index)
+        self.scene, self.observation, self.engine = systems.scene, preset.bands[0].observation, self.simulator.engine
+        self.noise = Noise(preset.recipe, preset.bands[0].detector, systems.exposure[0], random, index)
 
     def render(self) -> int:
         return self.images(self.scene, self.observation, self.noise, self.engine)

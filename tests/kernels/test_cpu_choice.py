@@ -41,7 +41,7 @@ def noisy_systems(preset: str, number: int) -> tuple[Systems, Observation, Noise
     simulator = Simulator(preset, seed=5, device="cpu").override({"grid.size": [9, 13]})
     made, index = simulator.preset, torch.arange(number) * 977
     systems = draw(made, simulator.random, index)
-    return systems, made.observation, Noise(made.recipe, made.detector, systems.exposure, simulator.random, index)
+    return systems, made.bands[0].observation, Noise(made.recipe, made.bands[0].detector, systems.exposure[0], simulator.random, index)
 
 
 def rendered(case, rows: torch.Tensor) -> torch.Tensor:

@@ -50,8 +50,8 @@ def assert_same(ours: Systems, theirs: Systems) -> None:
         "smooth": (tensors(ours.smooth), tensors(theirs.smooth)),
         "params": (ours.params, theirs.params),
         "rest": (
-            {"label": ours.label, "exposure": ours.exposure},
-            {"label": theirs.label, "exposure": theirs.exposure},
+            {"label": ours.label, "exposure": ours.exposure[0]},
+            {"label": theirs.label, "exposure": theirs.exposure[0]},
         ),
     }
     for what, (a, b) in pairs.items():
