@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -13,12 +14,18 @@ import torch
 from torch import Tensor
 
 from lensgen_kernels.c_source import PRELUDE, formula_source, functions_source, split_formula_source
-from lensgen_kernels.node import UNIFORM, Node
+from lensgen_kernels.node import ARRAY, UNIFORM, Node
 
 COMPILER = shutil.which("g++") or shutil.which("c++")
 REALS = {"float": torch.float32, "double": torch.float64}
 # contraction would change bits (NVRTC has -fmad=false); no warning: nothing is promoted or narrowed behind our backs
 FLAGS = ["-O1", "-ffp-contract=off", "-Wall", "-Wno-unused", "-Wconversion", "-Wdouble-promotion", "-Werror"]
+
+
+def _given(inputs: Sequence[Node]) -> list[str]:
+    """What a formula is called with: numbers of a row, and arrays."""
+    numbers, arrays = itertools.count(), itertools.count()
+    return [f"arrays[{next(arrays)}]" if n.kind == ARRAY else f"in[{next(numbers)}]" for n in inputs]
 
 
 class Library:
@@ -32,13 +39,15 @@ class Library:
 
     def add(self, name: str, inputs: Sequence[Node], outputs: Sequence[Node], real: str) -> None:
         text = functions_source(outputs, real) + formula_source(name, inputs, outputs, real)
-        call = f"lg_{name}({', '.join(f'in[{k}]' for k in range(len(inputs)))})"
+        call = f"lg_{name}({', '.join(_given(inputs))})"
         self._loop(name, text, call, inputs, outputs, real)
 
     def add_split(self, name: str, inputs: Sequence[Node], outputs: Sequence[Node], real: str) -> None:
         """The same by way of its uniform and its varying part."""
         split = split_formula_source(name, inputs, outputs, real)
-        first, second = ([f"in[{k}]" for k, n in enumerate(inputs) if (n.rate <= UNIFORM) == u] for u in (True, False))
+        given = list(zip(_given(inputs), inputs, strict=True))
+        first = [text for text, n in given if n.rate <= UNIFORM]
+        second = [text for text, n in given if n.rate > UNIFORM or n.kind == ARRAY]
         # one number more than is needed: C++ has no arrays of none
         before = f"{real} once[{split.once + 1}]; lg_{name}_once({', '.join([*first, 'once'])}); "
         call = f"lg_{name}({', '.join([*second, 'once'])})"
@@ -55,12 +64,13 @@ class Library:
         before: str = "",
     ) -> None:
         members = [f".v{k}" for k in range(len(outputs))] if len(outputs) > 1 else [""]
+        numbers = sum(n.kind != ARRAY for n in inputs)
         stores = " ".join(f"out[{k}] = o{member};" for k, member in enumerate(members))
         # a name space each: functions that formulas call are numbered within each graph
         self._texts.append(
             f"namespace n_{name} {{\n{text}"
-            f'extern "C" void run_{name}(const {real}* in, {real}* out, long rows) {{\n'
-            f"    for (long r = 0; r < rows; r++, in += {len(inputs)}, out += {len(outputs)}) {{\n"
+            f'extern "C" void run_{name}(const {real}* in, {real}* out, long rows, const {real}* const* arrays) {{\n'
+            f"    for (long r = 0; r < rows; r++, in += {numbers}, out += {len(outputs)}) {{\n"
             f"        {before}const auto o = {call}; {stores}\n    }}\n}}\n}}\n"
         )
         self._outputs[name] = len(outputs), REALS[real]
@@ -76,13 +86,18 @@ class Library:
         self._library = ctypes.CDLL(str(library))
         return self
 
-    def call(self, name: str, *inputs: Tensor) -> Tensor:
-        """Inputs that broadcast against one another -> `[outputs, ...]`."""
+    def call(self, name: str, *inputs: Tensor, arrays: Sequence[Tensor] = ()) -> Tensor:
+        """Inputs that broadcast against one another, and the arrays -> `[outputs, ...]`."""
         count, dtype = self._outputs[name]
         columns = torch.broadcast_tensors(*inputs)
         assert all(c.dtype == dtype for c in columns)
         rows = torch.stack(columns, -1).contiguous()
         out = torch.full((*columns[0].shape, count), torch.nan, dtype=dtype)  # what is not written is seen
         function = getattr(self._library, f"run_{name}")
-        function(ctypes.c_void_p(rows.data_ptr()), ctypes.c_void_p(out.data_ptr()), ctypes.c_long(columns[0].numel()))
+        kept = [a.to(dtype).contiguous() for a in arrays]
+        pointers = (ctypes.c_void_p * (len(kept) + 1))(*(a.data_ptr() for a in kept))
+        function(
+            ctypes.c_void_p(rows.data_ptr()), ctypes.c_void_p(out.data_ptr()), ctypes.c_long(columns[0].numel()),
+            pointers,
+        )  # fmt: skip
         return out.movedim(-1, 0)

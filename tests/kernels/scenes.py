@@ -16,7 +16,7 @@ from lensgen import Component, Observation, Scene, render
 from lensgen.light import light_profile
 from lensgen.mass import mass_profile
 from lensgen.parameters import Parameter
-from lensgen.profile import LightProfile, MassProfile
+from lensgen.profile import LightProfile, MassProfile, Profile
 from lensgen.psf import GaussianPSF
 
 SLOTS = 3
@@ -60,7 +60,7 @@ def off_peak(scene: Scene, observation: Observation, engine: str = "cpu") -> flo
     return float(((image - expected).abs().flatten(1).amax(1) / peak).max())
 
 
-def random_parameters(profile: MassProfile, shape: tuple[int, ...], seed: int, ellipticity: float = 0.8) -> dict:
+def random_parameters(profile: Profile, shape: tuple[int, ...], seed: int, ellipticity: float = 0.8) -> dict:
     """Values of `shape` for each parameter that a lens of a few arcsec could have, float32-exact, in float64."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -68,6 +68,8 @@ def random_parameters(profile: MassProfile, shape: tuple[int, ...], seed: int, e
         return torch.rand(shape, generator=generator, dtype=torch.float64)
 
     def value(p: Parameter) -> Tensor:
+        if p.index_of:
+            return (3.0 * uniform()).floor()
         if p.unit == "arcsec" and p.low < 0.0:
             return 4.0 * uniform() - 2.0
         low, high = (max(p.low, 0.01), min(p.high, 10.0)) if p.unit == "arcsec" else (p.low, p.high)

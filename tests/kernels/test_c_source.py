@@ -29,7 +29,8 @@ from lensgen_kernels.c_source import PRELUDE, CPrinter, formula_source, function
 from lensgen_kernels.errors import TranslationError
 from lensgen_kernels.fast_math import LOWERING
 from lensgen_kernels.graph import Function, Graph
-from lensgen_kernels.node import INT, UNIFORM, VARYING, Node
+from lensgen_kernels.node import ARRAY, INT, UNIFORM, VARYING, Node
+from lensgen_kernels.primitives import Stack
 from lensgen_kernels.translate import traced
 from tests.exact_bits import BITS
 from tests.kernels.compiled import REALS, Library
@@ -59,8 +60,11 @@ def trace(name: str, what: str, kind: str) -> tuple[list[Node], tuple[Node, ...]
     profile, graph = PROFILES[name], graph_of(kind)
     inputs = [graph.input(n, VARYING) for n in ("x", "y")]
     inputs += [graph.input(p.name, UNIFORM) for p in profile.parameters]
+    stacks = [Stack(graph, name, tuple(images.shape)) for name, images in cases.arrays(profile).items()]
     statics = cases.statics(profile, REALS[KINDS[kind]])
-    return inputs, traced(graph, profile.formulas[what], [*inputs, *statics.values()], 2 if what == "deflection" else 1)
+    given = [*inputs, *stacks, *statics.values()]
+    outputs = traced(graph, profile.formulas[what], given, 2 if what == "deflection" else 1)
+    return [*inputs, *(stack.array for stack in stacks)], outputs
 
 
 NOISE_INPUTS = ("clean", "exposure", "sky", "total_read_noise", "read_variance", "shot", "read")
@@ -131,13 +135,23 @@ def stacked(result) -> Tensor:
     return torch.stack(result) if isinstance(result, tuple) else result[None]
 
 
+def called(library: Library, name: str, what: str, kind: str, inputs: list[Tensor]) -> Tensor:
+    """`[components, points]` of a profile's formula."""
+    arrays = list(cases.arrays(PROFILES[name]).values())
+    return library.call(f"{name}_{what}_{kind}", *inputs, arrays=arrays)
+
+
 def worst(name: str, what: str, values: Tensor, inputs: list[Tensor]) -> Tensor:
     """The largest error of `[components, points]` against torch in float64; where 0 is right, any error is infinite."""
     profile, inputs = PROFILES[name], [v.double() for v in inputs]
     formula, statics = profile.formulas[what], cases.statics(profile, torch.float64)
-    reference = stacked(formula(*inputs, **statics))
+    stacks = cases.stacks(profile)
+    reference = stacked(formula(*inputs, *stacks, **statics))
     error, size = (values.double() - reference).norm(dim=0), reference.norm(dim=0)
-    if what == "surface_brightness":  # where it is seen at all
+    if stacks:  # of the brightest pixel: what lies between pixels falls to 0
+        amp, scale = inputs[2:4]
+        size = amp / (scale * scale) * stacks[0].images.max()
+    elif what == "surface_brightness":  # where it is seen at all
         amp = inputs[2]
         error = torch.where(size > 1e-6 * amp, error, 0.0)
     elif (name, what) == ("tnfw", "convergence"):  # in units of that at the scale radius
@@ -154,7 +168,7 @@ def test_formulas_in_double(library, gate, name, what, data):
     profile = PROFILES[name]
     drawn = data.draw(cases.parameters(profile))
     inputs = [*cases.clear_of_singularities(drawn, *cases.scattered(40)), *cases.tensors(profile, drawn)]
-    error = worst(name, what, library.call(f"{name}_{what}_double", *inputs), inputs)
+    error = worst(name, what, called(library, name, what, "double", inputs), inputs)
     gate(f"C of {name}.{what}, double", error, 1e-13)
 
 
@@ -171,7 +185,7 @@ def test_formulas_in_float(library, gate, name, what, kind, data):
             drawn[parameter] = min(max(drawn[parameter], low), high)
     points = cases.clear_of_singularities(drawn, *cases.scattered(40))
     inputs = [v.float() for v in (*points, *cases.tensors(profile, drawn))]
-    values = library.call(f"{name}_{what}_{kind}", *inputs)
+    values = called(library, name, what, kind, inputs)
     assert values.isfinite().all()
     allowed = F32_GATES.get((name, what), F32_GATES.get(name, 1e-5))
     gate(f"C of {name}.{what}, {kind}", worst(name, what, values, inputs), allowed)
@@ -184,7 +198,7 @@ def test_parts_make_the_whole(library, name, what, data):
     profile = PROFILES[name]
     drawn = data.draw(cases.parameters(profile))
     inputs = [v.float() for v in (*cases.scattered(40), *cases.tensors(profile, drawn))]
-    assert torch.equal(library.call(f"{name}_{what}_split", *inputs), library.call(f"{name}_{what}_lowered", *inputs))
+    assert torch.equal(*(called(library, name, what, kind, inputs) for kind in ("split", "lowered")))
 
 
 def test_what_is_worked_out_once_is_not_in_the_varying_part():
@@ -272,8 +286,8 @@ def test_literals_carry_their_type(name, what, kind):
         for number in _NUMBER.findall(line):
             if real.fullmatch(number) and ("." in number or "e" in number):
                 continue
-            assert kind == "lowered" and number.isdigit(), line
-            whole = r"const int v|lg_shl|lg_from_bits|const bool v\d+ = v\d+ == \d"
+            assert number.isdigit() and (kind == "lowered" or "[" in line), line
+            whole = r"const int v|in_\w+\[|lg_shl|lg_from_bits|const bool v\d+ = v\d+ == \d"
             assert re.search(whole, line) and "/" not in line, line
 
 
@@ -364,7 +378,7 @@ def test_nvrtc_compiles_the_same_text():
                 inputs, outputs = trace(name, what, kind)
                 texts.append(formula_source(f"{name}_{kind}", inputs, outputs, real))
                 # a kernel that uses it: what nothing calls is dropped before it is looked at
-                arguments = ", ".join(f"in[{k}]" for k in range(len(inputs)))
+                arguments = ", ".join("in" if n.kind == ARRAY else f"in[{k}]" for k, n in enumerate(inputs))
                 value = f"lg_{name}_{kind}({arguments})" + (".v1" if len(outputs) > 1 else "")
                 texts.append(
                     f'extern "C" __global__ void k_{name}_{kind}(const {real}* in, {real}* out) {{ *out = {value}; }}'

@@ -18,7 +18,12 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("lensgen", "lensgen_kernels", "trainers", "profiles")
 KERNELS = sorted((ROOT / "lensgen_kernels").rglob("*.py"))
 SOURCES = [file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))]
-FORMULAS = [f for d in ("mass", "light") for f in sorted((ROOT / "lensgen" / d).glob("*.py")) if f.stem != "__init__"]
+FORMULAS = [
+    f
+    for d in ("mass", "light")
+    for f in sorted((ROOT / "lensgen" / d).glob("*.py"))
+    if f.stem != "__init__" and "\nPROFILE = " in f.read_text()
+]
 
 # operations; below, expressions are alike by chance, as a radius or a rotation is
 LEAST = 8

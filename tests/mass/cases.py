@@ -12,6 +12,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from lensgen import fmath
 from lensgen.mass import MASS_PROFILES
 from lensgen.mass.epl import series_terms
 from lensgen.parameters import Parameter
@@ -29,6 +30,19 @@ def statics(profile: Profile, dtype: torch.dtype) -> dict[str, int]:
     return {name: known.get(name, default) for name, default in profile.statics.items()}
 
 
+def arrays(profile: Profile) -> dict[str, Tensor]:
+    """Three images of 5 x 7 pixels, float64, each exact in float32 and with a sum of about 1."""
+    row, column = torch.arange(5.0)[:, None] - 1.7, torch.arange(7.0) - 3.2
+    widths = torch.tensor([1.0, 2.0, 3.0])[:, None, None]
+    images = torch.exp(-0.5 * (row * row + 0.5 * column * column + 0.3 * row * column) / widths)
+    images = images / images.sum((1, 2), keepdim=True)
+    return dict.fromkeys(profile.arrays, images.to(torch.float32).to(torch.float64))
+
+
+def stacks(profile: Profile) -> list[fmath.Stack]:
+    return [fmath.Stack(images) for images in arrays(profile).values()]
+
+
 def _uniform(low: float, high: float) -> st.SearchStrategy[float]:
     # six decimals: a strength of 1e-300 says nothing about a formula, and float32 has no such number
     return st.floats(low, high).map(lambda v: min(max(round(v, 6), low), high))
@@ -40,6 +54,8 @@ def _log_uniform(low: float, high: float) -> st.SearchStrategy[float]:
 
 def value(p: Parameter) -> st.SearchStrategy[float]:
     """Values that a lens of a few arcsec could have, within the declared range."""
+    if p.index_of:
+        return st.integers(0, 2).map(float)
     if p.unit == "arcsec" and p.low < 0.0:
         return _uniform(-2.0, 2.0)
     if p.unit == "arcsec":
