@@ -16,26 +16,26 @@ from lensgen.errors import ParameterError
 from lensgen.noise import NoiseRecipe
 from lensgen.observation import Noise, Observation
 from lensgen.profile import MassProfile
-from lensgen.psf import PixelPSF
+from lensgen.psf.psf import within_reach
 from lensgen.rng import name_hash
 from lensgen.scene import Component, Scene, check_count
 from lensgen_kernels import cpu, tables
 from lensgen_kernels.errors import TranslationError
-from lensgen_kernels.filters import DenseFilter, Filter
+from lensgen_kernels.filters import DenseFilter, Filter, dense_weights
 from lensgen_kernels.intrinsics import LANES
 from lensgen_kernels.program import ImageProgram, NoiseTerm, Term
 
 _DETECTOR = ("sky", "total_read_noise", "read_variance")
 _UNIFORMS = ("shot", "read")
-_LARGEST_KERNEL = 65  # pixels: beyond, the torch engine's Fourier transforms are faster
+_LARGEST_KERNEL = 129  # rays on a side: beyond, the torch engine's Fourier transforms are faster
 
 
 def refusal(scene: Scene, observation: Observation, noise: Noise | None, tabulated: bool = True) -> str | None:
     """What of these the engine cannot do, or None."""
-    psf = observation.psf
-    if isinstance(psf, PixelPSF) and psf.kernel.shape[-1] > _LARGEST_KERNEL:
-        size = psf.kernel.shape[-1]
-        return f"its PSF kernels have at most {_LARGEST_KERNEL}x{_LARGEST_KERNEL} pixels, this one {size}x{size}"
+    if observation.psf.separable(observation.pixel_scale) is None:
+        size = _kernels(observation).shape[-1]
+        if size > _LARGEST_KERNEL:
+            return f"its PSF kernels have at most {_LARGEST_KERNEL}x{_LARGEST_KERNEL} pixels, this one {size}x{size}"
     return _untranslatable(_program(scene, observation, noise, tabulated))
 
 
@@ -49,7 +49,9 @@ def _untranslatable(program: ImageProgram) -> str | None:
     return None
 
 
-def render(scene: Scene, observation: Observation, noise: Noise | None, tabulated: bool = True) -> Tensor:
+def render(
+    scene: Scene, observation: Observation, noise: Noise | None, psf_choice: Tensor | None, tabulated: bool = True
+) -> Tensor:
     """Images `[B, H, W]` float32, e-/s per pixel (or in the unit of the noise recipe)."""
     batch, s = len(scene), observation.supersampling
     out = torch.from_numpy(cpu.empty((batch, observation.height * observation.width)))
@@ -64,7 +66,8 @@ def render(scene: Scene, observation: Observation, noise: Noise | None, tabulate
         _rays(observation),
         (s * observation.height, s * observation.width),
         observation.pixel_scale**2,
-        [w.to(torch.float32).numpy() for _, w in _filters(observation)],
+        [weights for _, weights in _filters(observation)],
+        np.zeros(batch, np.int64) if psf_choice is None else _array(psf_choice, torch.int64),
         _noise_numbers(noise, batch),
         torch.get_num_threads(),
     )
@@ -96,26 +99,40 @@ def _noise_term(recipe: NoiseRecipe) -> NoiseTerm:
     return NoiseTerm(recipe.apply, _DETECTOR, _UNIFORMS)
 
 
+def _kernels(observation: Observation) -> Tensor:
+    """`[n, k, k]`, for rays where the PSF is applied to these, else for pixels."""
+    s = observation.supersampling if observation.psf_supersampled else 1
+    kernels = observation.psf.kernels(observation.pixel_scale / s)
+    return within_reach(kernels, s * observation.height, s * observation.width)
+
+
 @lru_cache(maxsize=64)
-def _filters(observation: Observation) -> list[tuple[Filter | DenseFilter, Tensor]]:
-    """The optics as filters and their weights: the mean over a pixel's rays, and the PSF."""
+def _filters(observation: Observation) -> list[tuple[Filter | DenseFilter, np.ndarray]]:
+    """The optics as filters and their weights: the mean over a pixel's rays, and the PSF; where the rays are convolved,
+    both are done together."""
     s, psf = observation.supersampling, observation.psf
     mean = torch.full((s,), 1.0 / s, dtype=torch.float64)
-    means: list[tuple[Filter | DenseFilter, Tensor]] = [(Filter(s, s, 0, "nearest"), mean)] if s > 1 else []
-    fine = observation.psf_supersampled
-    blur: list[tuple[Filter | DenseFilter, Tensor]] = []
-    if isinstance(psf, PixelPSF):
-        # a convolution is the correlation with the kernel turned round
-        blur = [(DenseFilter(psf.kernel.shape[-1]), psf.kernel[0].flip(0, 1).flatten())]
+    fine = observation.psf_supersampled and s > 1
+    one = psf.separable(observation.pixel_scale / (s if fine else 1))
+    blur: list[tuple[Filter | DenseFilter, np.ndarray]] = []
+    if one is None:
+        kernels = _kernels(observation).flip(1, 2)  # a convolution is the correlation with the kernel turned round
+        if fine:
+            block = (mean[:, None] * mean).view(1, 1, s, s)
+            kernels = torch.nn.functional.conv2d(kernels.unsqueeze(1), block, padding=s - 1).squeeze(1)
+        stride = s if fine else 1
+        blur = [(DenseFilter(stride), dense_weights(kernels.numpy(), stride))]
     else:
-        weights = torch.tensor(psf.separable(observation.pixel_scale / (s if fine else 1)), dtype=torch.float64)
+        weights = torch.tensor(one, dtype=torch.float64)
         radius = len(weights) // 2
-        if fine and s > 1:  # both are sums over rows and columns: one filter does them together
-            both = torch.nn.functional.conv1d(weights.view(1, 1, -1), mean.view(1, 1, -1), padding=s - 1).flatten()
-            return [(Filter(len(both), s, radius, psf.edge), both)]
-        if radius > 0:
-            blur = [(Filter(len(weights), 1, radius, psf.edge), weights)]
-    return blur + means if fine else means + blur
+        if fine:
+            weights = torch.nn.functional.conv1d(weights.view(1, 1, -1), mean.view(1, 1, -1), padding=s - 1).flatten()
+        if fine or radius > 0:
+            filter = Filter(len(weights), s if fine else 1, radius, psf.edge)
+            blur = [(filter, _array(weights, torch.float32))]
+    if fine or s == 1:
+        return blur
+    return [(Filter(s, s, 0, "nearest"), _array(mean, torch.float32)), *blur]
 
 
 def _scalars(scene: Scene, batch: int) -> np.ndarray:

@@ -24,8 +24,9 @@ class Engine:
     """What an engine can do, and where it is.
 
     Args:
-        module: has `render(scene, observation, noise, **options)` and `refusal(scene, observation, noise)`, which says
-            what of them it cannot do, or None; imported when the engine is first used.
+        module: has `render(scene, observation, noise, psf_choice, **options)`, where `psf_choice` is None if there is
+            one kernel, and `refusal(scene, observation, noise)`, which says what of them it cannot do, or None;
+            imported when the engine is first used.
         summary: in a few words.
         devices, dtypes: that it renders on and in.
         derivatives: whether gradients flow through its images.
@@ -83,7 +84,7 @@ AUTO = ("cpu", "torch")  # the faster first
 
 
 def _derivatives_wanted(scene: Scene, noise: Noise | None) -> bool:
-    tensors = [t for c in scene.components for t in c.parameters.values()]
+    tensors = [t for c in scene.components for t in (*c.parameters.values(), *c.arrays.values())]
     if noise is not None:
         tensors.append(noise.exposure)
     if scene.deflection_scale is not None:
@@ -135,7 +136,31 @@ def _fitting(engine: str, scene: Scene, observation: Observation, noise: Noise |
     raise _cannot(name, str(reason))
 
 
-def render(scene: Scene, observation: Observation, noise: Noise | None = None, engine: str = "auto") -> Tensor:
+def _checked_choice(choice: Tensor | None, scene: Scene, observation: Observation) -> Tensor | None:
+    """Which kernel each image takes, `[B]`; None where there is only one."""
+    kernels = observation.psf.choices
+    if choice is None:
+        if kernels > 1:
+            raise ParameterError(
+                f"the PSF is one of {kernels} kernels: give psf_choice, [B] int64 within [0, {kernels})."
+            )
+        return None
+    if not isinstance(choice, Tensor) or choice.dtype != torch.int64 or choice.shape != (len(scene),):
+        got = f"{choice.dtype} {list(choice.shape)}" if isinstance(choice, Tensor) else repr(choice)
+        raise ParameterError(f"psf_choice must be int64 [{len(scene)}], one for each image, not {got}.")
+    bad = (choice < 0) | (choice >= kernels)
+    if bool(bad.any()):
+        raise ParameterError(f"psf_choice = {int(choice[bad][0])} is outside [0, {kernels - 1}].")
+    return choice.to(scene.device) if kernels > 1 else None
+
+
+def render(
+    scene: Scene,
+    observation: Observation,
+    noise: Noise | None = None,
+    engine: str = "auto",
+    psf_choice: Tensor | None = None,
+) -> Tensor:
     """Images `[B, H, W]` in the dtype and on the device of the scene, e-/s per pixel unless the recipe says counts.
 
     The same system gives the same bits from the same engine on the same machine, however systems are batched.
@@ -145,6 +170,7 @@ def render(scene: Scene, observation: Observation, noise: Noise | None = None, e
         observation: pixel grid and PSF.
         noise: None for the noise-free image.
         engine: "auto" for the fastest that can, or a name of `ENGINES`.
+        psf_choice: `[B]` int64, which of the PSF's kernels each image takes; needed where there are several.
 
     Raises:
         UnknownNameError: no such engine.
@@ -155,8 +181,9 @@ def render(scene: Scene, observation: Observation, noise: Noise | None = None, e
         raise ParameterError(
             f"the noise is for {len(noise.index)} images, the scene holds {len(scene)}: give one each."
         )
+    psf_choice = _checked_choice(psf_choice, scene, observation)
     name = _fitting(engine, scene, observation, noise)
-    image = ENGINES[name].load().render(scene, observation, noise, **ENGINES[name].options)
+    image = ENGINES[name].load().render(scene, observation, noise, psf_choice, **ENGINES[name].options)
     values = image.detach()
     if not math.isfinite(float(values.sum())):  # one pass; where the sum overflows every image is looked at
         bad = ~torch.isfinite(values).flatten(1).all(1)

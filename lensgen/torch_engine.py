@@ -47,7 +47,7 @@ def _mean_of_blocks(image: Tensor, s: int) -> Tensor:
     return total * (1.0 / (s * s))
 
 
-def _clean(scene: Scene, observation: Observation, x: Tensor, y: Tensor) -> Tensor:
+def _clean(scene: Scene, observation: Observation, x: Tensor, y: Tensor, choice: Tensor | None) -> Tensor:
     """Noise-free images `[K, H, W]` of one chunk."""
     s = observation.supersampling
     beta_x, beta_y = raytrace.source_position(scene, x, y)
@@ -57,8 +57,8 @@ def _clean(scene: Scene, observation: Observation, x: Tensor, y: Tensor) -> Tens
     fine = light[:, : s * s * observation.height * observation.width]
     fine = fine.unflatten(1, (s * observation.height, s * observation.width)) * observation.pixel_scale**2
     if observation.psf_supersampled:
-        return _mean_of_blocks(observation.psf.convolve(fine, observation.pixel_scale / s), s)
-    return observation.psf.convolve(_mean_of_blocks(fine, s), observation.pixel_scale)
+        return _mean_of_blocks(observation.psf.convolve(fine, observation.pixel_scale / s, choice), s)
+    return observation.psf.convolve(_mean_of_blocks(fine, s), observation.pixel_scale, choice)
 
 
 def _noisy(clean: Tensor, noise: Noise, chunk: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ def _noisy(clean: Tensor, noise: Noise, chunk: Tensor) -> Tensor:
     exposure = noise.exposure[chunk].to(clean.dtype).unsqueeze(1)
 
     def uniform(name: str) -> Tensor:
-        return noise.random.uniforms(noise.index[chunk], f"noise.{name}", row).to(clean.dtype)
+        return noise.random.uniforms(noise.index[chunk], noise.variable(name), row).to(clean.dtype)
 
     return noise.recipe.apply(flat, exposure, noise.detector, uniform)[:, :pixels].unflatten(1, clean.shape[1:])
 
@@ -103,7 +103,7 @@ def refusal(scene: Scene, observation: Observation, noise: Noise | None) -> str 
     return None
 
 
-def render(scene: Scene, observation: Observation, noise: Noise | None) -> Tensor:
+def render(scene: Scene, observation: Observation, noise: Noise | None, psf_choice: Tensor | None) -> Tensor:
     """Images `[B, H, W]` in the scene's dtype, e-/s per pixel (or in the unit of the noise recipe)."""
     device = scene.device
     dtype = scene.dtype
@@ -114,7 +114,12 @@ def render(scene: Scene, observation: Observation, noise: Noise | None) -> Tenso
     )
     used = sum((c.count for c in scene.components if c.count is not None), torch.zeros(len(scene), device=device))
     order = torch.argsort(used, stable=True)  # like with like: a chunk loops over the slots of its fullest system
-    clean = _in_chunks(lambda systems: _clean(scene.select(systems), observation, x, y), order, rays[0].numel())
+
+    def work(systems: Tensor) -> Tensor:
+        choice = None if psf_choice is None else psf_choice[systems]
+        return _clean(scene.select(systems), observation, x, y, choice)
+
+    clean = _in_chunks(work, order, rays[0].numel())
     if noise is None:
         return clean
     every = torch.arange(len(scene), device=device)

@@ -63,6 +63,7 @@ def render(
     shape: tuple[int, int],
     area: float,
     weights: list[np.ndarray],
+    choice: np.ndarray,
     noise: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
     threads: int,
 ) -> None:
@@ -80,7 +81,8 @@ def render(
             dropped.
         shape: rows and columns of the rays.
         area: factor on every surface brightness.
-        weights: of each filter, float32.
+        weights: of each filter, float32; see `filters`.
+        choice: int64 `[B]`, which of the kernels of dense filters each image takes.
         noise: exposures float32 `[B]`, indices int64 `[B]`, keys uint64 (two of the seed, one for each random number)
             and the detector's numbers float32.
         threads: how many.
@@ -92,7 +94,7 @@ def render(
     def work(first: int, last: int) -> None:
         kernel(
             out.reshape(-1), scalars, *rays, shape[0] * shape[1], *shape, np.float32(area), exposures, index, keys,
-            detector, *weights, *arrays, *stacks,
+            detector, *weights, choice, *arrays, *stacks,
             first, last, POISON,
         )  # fmt: skip
 

@@ -13,7 +13,8 @@ from types import SimpleNamespace
 from typing import TypeAlias
 
 from lensgen_kernels import fast_math, filters, tables
-from lensgen_kernels.filters import Filter
+from lensgen_kernels.correlate import CORRELATE
+from lensgen_kernels.filters import DenseFilter, Filter
 from lensgen_kernels.graph import Graph
 from lensgen_kernels.node import BOOL, UNIFORM, VARYING, Node
 from lensgen_kernels.numba_source import NumbaPrinter, printable
@@ -196,9 +197,8 @@ def _optics(body: Body) -> str:
     source.line("w_in = width")
     for k, filter in enumerate(body.program.filters):
         dst = "spare" if src == "light" else "light"
-        stride = filter.stride if isinstance(filter, Filter) else 1
-        source.line(f"h_out = h_in // {stride}")
-        source.line(f"w_out = w_in // {stride}")
+        source.line(f"h_out = h_in // {filter.stride}")
+        source.line(f"w_out = w_in // {filter.stride}")
         if isinstance(filter, Filter):
             filters.separable(source, filter, k, src, dst)
         else:
@@ -266,7 +266,7 @@ def image_source(program: ImageProgram) -> str:
     slotted = sum(t.slotted for t in program.terms)
     arguments = [
         "out", "scalars", "px", "py", "rays", "height", "width", "area", "exposures", "index", "keys", "detector",
-        *(f"weights{k}" for k in range(len(program.filters))),
+        *(f"weights{k}" for k in range(len(program.filters))), "choice",
         *(f"{kind}{k}" for k in range(slotted) for kind in ("slots", "counts")),
         *(f"array{k}" for k in range(sum(len(t.arrays) for t in program.terms))),
         "first", "last", "poison",
@@ -283,6 +283,11 @@ def image_source(program: ImageProgram) -> str:
             *((f"u_{u}", "pixels + 3") for u in (noise.uniforms if noise else ())),
         ):  # fmt: skip
             source.line(f"{name} = scratch({size}, poison)")
+        divisor = 1
+        for k, filter in enumerate(program.filters):
+            divisor *= filter.stride
+            if isinstance(filter, DenseFilter):
+                filters.allocate(source, filter, k, divisor)
         for which in body.tables:
             tables.allocate(source, which)
         with source.block("for b in range(first, last):"):
@@ -298,10 +303,12 @@ _HEAD = [
     '"""Written by lensgen_kernels; safe to delete, and made again when it is missing."""',
     "import numpy as np",
     "from numba import njit",
+    "from lensgen_kernels.correlate import CORRELATE, TILE_ROWS, TILE_WIDTH",
     "from lensgen_kernels.intrinsics import *",
     "from lensgen_kernels.support import scratch, uniforms",
     "from lensgen_kernels.tables import NODES, WEIGHTS",
     "",
     f"CHUNK = {CHUNK}",
     "zero = np.float32(0.0)",
+    *(f"correlate{vectors} = CORRELATE[{vectors}]" for vectors in CORRELATE),
 ]

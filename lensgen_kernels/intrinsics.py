@@ -184,7 +184,7 @@ def gather(typingctx, array, which, row, column, height, width):
     return array.dtype(array, *whole, types.intp, types.intp), codegen
 
 
-def _splat(builder, value):
+def splat(builder, value):
     """One number in all lanes."""
     vector, i32 = ir.VectorType(value.type, LANES), ir.IntType(32)
     undefined = ir.Constant(vector, ir.Undefined)
@@ -192,7 +192,7 @@ def _splat(builder, value):
     return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(i32, LANES), [0] * LANES))
 
 
-def _lanes(builder, pointer, index):
+def address_of_lanes(builder, pointer, index):
     """Where 16 numbers from `index` on lie; loads and stores must say align = 4."""
     address = builder.gep(pointer, [index], inbounds=True)
     return builder.bitcast(address, ir.VectorType(ir.FloatType(), LANES).as_pointer())
@@ -212,18 +212,18 @@ def weighted_sum(typingctx, out, first, source, starts, weights, count):
         target = context.make_array(signature.args[0])(context, builder, out).data
         pointer = context.make_array(signature.args[2])(context, builder, source).data
         begins = [builder.extract_value(starts, m) for m in range(taps)]
-        factors = [_splat(builder, builder.extract_value(weights, m)) for m in range(taps)]
+        factors = [splat(builder, builder.extract_value(weights, m)) for m in range(taps)]
         intp = count.type
         steps = builder.sdiv(builder.add(count, ir.Constant(intp, LANES - 1)), ir.Constant(intp, LANES))
         with cgutils.for_range(builder, steps) as loop:
             at = builder.mul(loop.index, ir.Constant(intp, LANES))
             total = None
             for begin, factor in zip(begins, factors, strict=True):
-                loaded = builder.load(_lanes(builder, pointer, builder.add(begin, at)))
+                loaded = builder.load(address_of_lanes(builder, pointer, builder.add(begin, at)))
                 loaded.align = 4
                 term = builder.fmul(factor, loaded, flags=("contract",))
                 total = term if total is None else builder.fadd(total, term, flags=("contract",))
-            builder.store(total, _lanes(builder, target, builder.add(first, at))).align = 4
+            builder.store(total, address_of_lanes(builder, target, builder.add(first, at))).align = 4
         return context.get_dummy_value()
 
     return types.void(out, types.intp, source, types.UniTuple(types.intp, taps),
@@ -253,7 +253,7 @@ def add_radial(typingctx, ax, ay, px, py, base, count, center_x, center_y, table
                     (("ax", 0, ax), ("ay", 1, ay), ("px", 2, px), ("py", 3, py), ("table", 8, table))}  # fmt: skip
 
         def load(name, index):
-            loaded = builder.load(_lanes(builder, pointers[name], index))
+            loaded = builder.load(address_of_lanes(builder, pointers[name], index))
             loaded.align = 4
             return loaded
 
@@ -264,7 +264,7 @@ def add_radial(typingctx, ax, ay, px, py, base, count, center_x, center_y, table
         permute = function("llvm.x86.avx512.permvar.sf.512", real, whole)
         intp = count.type
         coefficients = [load("table", builder.add(start, ir.Constant(intp, LANES * k))) for k in range(degree + 1)]
-        cx, cy, limit = (_splat(builder, value) for value in (center_x, center_y, inner))
+        cx, cy, limit = (splat(builder, value) for value in (center_x, center_y, inner))
         zero = ir.Constant(real, [0.0] * LANES)
         seen = cgutils.alloca_once_value(builder, ir.Constant(mask, [0] * LANES))
         with cgutils.for_range(builder, builder.sdiv(builder.add(count, ir.Constant(intp, LANES - 1)),
@@ -291,7 +291,7 @@ def add_radial(typingctx, ax, ay, px, py, base, count, center_x, center_y, table
             builder.store(builder.or_(builder.load(seen), inside), seen)
             for name, d in (("ax", dx), ("ay", dy)):
                 total = builder.call(fma, [value, d, load(name, local)])
-                builder.store(total, _lanes(builder, pointers[name], local)).align = 4
+                builder.store(total, address_of_lanes(builder, pointers[name], local)).align = 4
         any_ = builder.icmp_unsigned(
             "!=", builder.bitcast(builder.load(seen), ir.IntType(LANES)), ir.Constant(ir.IntType(LANES), 0)
         )
