@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,8 +21,8 @@ from lensgen.render import render
 from lensgen.scene import Component, Scene
 
 _AT_A_TIME = 64  # systems: the derivatives of 1,000 would take gigabytes
-# parameters that only shift others: the shear's origin moves the source, and that is refitted already
-_NOT_REFITTED = ("ra_0", "dec_0")
+# the shear's origin moves the source, and that is refitted already; which cutout a source is, is no matter of degree
+_NOT_REFITTED = ("ra_0", "dec_0", "which")
 
 
 def _macro_parameters(scene: Scene) -> list[tuple[str, str]]:
@@ -49,7 +50,9 @@ def _with_parameter(scene: Scene, name: str, parameter: str, value: Tensor) -> S
     )
 
 
-def macro_jacobian(scene: Scene, observation: Observation) -> tuple[Tensor, list[tuple[str, str]]]:
+def macro_jacobian(
+    scene: Scene, observation: Observation, psf_choice: Tensor | None = None
+) -> tuple[Tensor, list[tuple[str, str]]]:
     """Derivatives of the noise-free image with respect to the M macro parameters: `[B, H*W, M]`, and their names.
 
     Exact, by forward-mode derivatives through the torch engine.
@@ -60,7 +63,8 @@ def macro_jacobian(scene: Scene, observation: Observation) -> tuple[Tensor, list
         component = next(c for c in scene.components if c.name == name)
 
         def image(value: Tensor, name: str = name, parameter: str = parameter) -> Tensor:
-            return render(_with_parameter(scene, name, parameter, value), observation, engine="torch")
+            changed = _with_parameter(scene, name, parameter, value)
+            return render(changed, observation, engine="torch", psf_choice=psf_choice)
 
         value = component.parameters[parameter]
         with torch.enable_grad():
@@ -69,33 +73,40 @@ def macro_jacobian(scene: Scene, observation: Observation) -> tuple[Tensor, list
     return torch.stack(columns, -1), names
 
 
+class _Band(NamedTuple):
+    """Some systems in one band, float64."""
+
+    scene: Scene
+    smooth: Scene
+    observation: Observation
+    noise: Noise
+    psf_choice: Tensor
+
+    def select(self, rows: Tensor) -> _Band:
+        noise = replace(self.noise, exposure=self.noise.exposure[rows], index=self.noise.index[rows])
+        scene, smooth = self.scene.select(rows), self.smooth.select(rows)
+        return _Band(scene, smooth, self.observation, noise, self.psf_choice[rows])
+
+
 def detectability(systems: Systems, observations: Sequence[Observation], noises: Sequence[Noise]) -> Tensor:
     """chi-square of each system's substructure in all bands, `[B]`; 0 for a system that has none, infinite without
     noise. Amplitudes of light are refitted in each band, everything else to all bands together."""
     bands = [
-        (*(scene.to(dtype=torch.float64) for scene in systems.in_band(k)), observation, noise)
+        _Band(*(s.to(dtype=torch.float64) for s in systems.in_band(k)), observation, noise, systems.psf_choice[k])
         for k, (observation, noise) in enumerate(zip(observations, noises, strict=True))
     ]
     parts = torch.arange(len(systems.scene), device=systems.scene.device).split(_AT_A_TIME)
-    values = [_left_after_refit([_rows(*band, rows) for band in bands]) for rows in parts]
-    return torch.cat(values).to(systems.scene.dtype)
+    return torch.cat([_left_after_refit([b.select(rows) for b in bands]) for rows in parts]).to(systems.scene.dtype)
 
 
-def _rows(
-    scene: Scene, smooth: Scene, observation: Observation, noise: Noise, rows: Tensor
-) -> tuple[Scene, Scene, Observation, Noise]:
-    few = replace(noise, exposure=noise.exposure[rows], index=noise.index[rows])
-    return scene.select(rows), smooth.select(rows), observation, few
-
-
-def _left_after_refit(bands: list[tuple[Scene, Scene, Observation, Noise]]) -> Tensor:
+def _left_after_refit(bands: list[_Band]) -> Tensor:
     residuals, columns = [], []
-    for scene, smooth, observation, noise in bands:
-        clean = render(scene, observation, engine="torch").flatten(1)
-        difference = clean - render(smooth, observation, engine="torch").flatten(1)
+    for scene, smooth, observation, noise, choice in bands:
+        clean = render(scene, observation, engine="torch", psf_choice=choice).flatten(1)
+        difference = clean - render(smooth, observation, engine="torch", psf_choice=choice).flatten(1)
         if noise.recipe.noiseless:
             return torch.where((difference != 0.0).any(1), torch.inf, 0.0).to(clean.dtype)
-        jacobian, names = macro_jacobian(scene, observation)
+        jacobian, names = macro_jacobian(scene, observation, choice)
         sigma = noise.recipe.sigma(clean, noise.exposure.to(torch.float64).unsqueeze(1), noise.detector).unsqueeze(-1)
         residuals.append(difference.unsqueeze(-1) / sigma)
         columns.append(jacobian / sigma)

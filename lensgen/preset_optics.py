@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from lensgen.observation import MAX_SIZE, Observation
 from lensgen.parameters import Parameter
 from lensgen.preset_fields import prior_within, section
 from lensgen.priors import Prior
-from lensgen.psf import PSF, GaussianPSF
+from lensgen.psf import PSF, AdaptiveOpticsPSF, Aperture, DiffractionPSF, GaussianPSF, MoffatPSF, OneOfPSF, PixelPSF
 
 EXPOSURE = Parameter("exposure_time", "s", 1e-3, 1e7, "time of one exposure")
 
@@ -85,6 +85,9 @@ def _instruments(config: Any) -> list[Instrument]:
         )
     allowed = tuple(f.name for f in dataclasses.fields(Instrument) if f.name != "name")
     changes = section(changes, "instrument", (), allowed)
+    if isinstance(changes.get("aperture"), Mapping):
+        known = tuple(f.name for f in dataclasses.fields(Aperture))
+        changes["aperture"] = Aperture(**section(changes["aperture"], "instrument.aperture", (), known))
     return [dataclasses.replace(instrument(name), **changes) for name in names]
 
 
@@ -99,15 +102,57 @@ def _psf(config: Any, telescope: Instrument) -> tuple[PSF, bool]:
     return _kernel(fields, "psf", telescope), supersampled
 
 
-def _kernel(fields: Mapping[str, Any], name: str, telescope: Instrument) -> PSF:
-    kind = fields.get("type")
+def _kernel(config: Any, name: str, telescope: Instrument) -> PSF:
+    kind = config.get("type") if isinstance(config, Mapping) else None
     if not isinstance(kind, str) or kind not in PSF_TYPES:
         raise unknown_name(f"{name}.type", kind, PSF_TYPES)
-    options = dataclasses.fields(PSF_TYPES[kind])
-    values = section(fields, name, ("type", *(f.name for f in options)))
-    if values["fwhm"] == "instrument":
-        values["fwhm"] = telescope.psf_fwhm
-    return PSF_TYPES[kind](**{f.name: values[f.name] for f in options})
+    make, required, optional = PSF_TYPES[kind]
+    fields = section(config, name, ("type", *required), optional)
+    del fields["type"]
+    return make(fields, name, telescope)
 
 
-PSF_TYPES = {"gaussian": GaussianPSF}
+def _wide(kind: type[GaussianPSF] | type[MoffatPSF]) -> Callable[..., PSF]:
+    def make(fields: dict[str, Any], name: str, telescope: Instrument) -> PSF:
+        if fields["fwhm"] == "instrument":
+            fields["fwhm"] = telescope.psf_fwhm
+        return kind(**fields)
+
+    return make
+
+
+def _diffraction(fields: dict[str, Any], name: str, telescope: Instrument) -> PSF:
+    if telescope.aperture is None or telescope.wavelength is None:
+        raise PresetError(f"{name}.type = diffraction needs instrument.aperture, which {telescope.name} has not.")
+    return DiffractionPSF(telescope.aperture, telescope.wavelength, **fields)
+
+
+def _adaptive_optics(fields: dict[str, Any], name: str, telescope: Instrument) -> PSF:
+    if telescope.strehl is None or telescope.halo_fwhm is None:
+        raise PresetError(f"{name}.type = adaptive_optics needs instrument.strehl, which {telescope.name} has not.")
+    assert telescope.aperture is not None and telescope.wavelength is not None  # the instrument saw to it
+    return AdaptiveOpticsPSF(telescope.aperture, telescope.wavelength, telescope.strehl, telescope.halo_fwhm, **fields)
+
+
+def _pixels(fields: dict[str, Any], name: str, telescope: Instrument) -> PSF:
+    if not isinstance(fields["file"], str):
+        raise PresetError(f"{name}.file = {fields['file']!r} must be the path of a FITS, HDF5, .npy or .npz file.")
+    return PixelPSF.from_file(fields.pop("file"), **fields)
+
+
+def _one_of(fields: dict[str, Any], name: str, telescope: Instrument) -> PSF:
+    kernels = fields["psfs"]
+    if not isinstance(kernels, list) or not kernels:
+        raise PresetError(f"{name}.psfs = {kernels!r} must be a list of PSFs, e.g. [{{type: moffat, ...}}, ...].")
+    return OneOfPSF(tuple(_kernel(kernel, f"{name}.psfs.{k}", telescope) for k, kernel in enumerate(kernels)))
+
+
+# type: what makes it, the fields it must have, those it may have
+PSF_TYPES: dict[str, tuple[Callable[..., PSF], tuple[str, ...], tuple[str, ...]]] = {
+    "gaussian": (_wide(GaussianPSF), ("fwhm", "truncation", "edge", "sampling"), ()),
+    "moffat": (_wide(MoffatPSF), ("fwhm", "beta", "size", "sampling"), ()),
+    "diffraction": (_diffraction, ("size", "sampling"), ()),
+    "adaptive_optics": (_adaptive_optics, ("halo_beta", "size"), ()),
+    "pixel": (_pixels, ("file",), ("key", "pixel_scale", "normalise", "size")),
+    "one_of": (_one_of, ("psfs",), ()),
+}

@@ -36,7 +36,7 @@ class View:
 
     def image(self, scene: Scene, noise: Noise | None = None) -> Tensor:
         """Images `[B, H, W]` of a scene through this band's optics."""
-        return render(scene, self.observation, noise, self.engine)
+        return render(scene, self.observation, noise, self.engine, self.systems.psf_choice[self.band])
 
 
 def clean(views: list[View]) -> Tensor:
