@@ -1,6 +1,7 @@
 """Strong gravitational lenses, simulated inside the PyTorch training loop."""
 
 from lensgen.batch import Batch
+from lensgen.benchmark import Benchmark, benchmark
 from lensgen.cosmology import Cosmology
 from lensgen.light import light_profile
 from lensgen.mass import mass_profile
@@ -20,6 +21,7 @@ __all__ = [
     "AdaptiveOpticsPSF",
     "Aperture",
     "Batch",
+    "Benchmark",
     "Component",
     "Cosmology",
     "Detector",
@@ -35,6 +37,7 @@ __all__ = [
     "RandomSource",
     "Scene",
     "Simulator",
+    "benchmark",
     "light_profile",
     "load_preset",
     "mass_profile",
