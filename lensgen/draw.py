@@ -15,16 +15,14 @@ import torch
 from torch import Tensor
 
 from lensgen import exact, fmath
-from lensgen.errors import ParameterError
+from lensgen.compensation import compensated
 from lensgen.preset import Preset
 from lensgen.preset_fields import ALTERNATIVES, ProfilePriors, Reference
 from lensgen.priors import Fixed, Prior, Uniform
 from lensgen.profile import LightProfile
 from lensgen.rng import RandomSource
 from lensgen.scene import Component, Scene
-from lensgen.substructure.population import Draws, Host, Population
-
-MAX_SUBSTRUCTURE = 0.9  # of the mass inside the Einstein radius: beyond, there is hardly a host left to take it from
+from lensgen.substructure.population import Draws, Host, Population, nothing_enclosed
 
 
 @dataclass(frozen=True)
@@ -33,10 +31,11 @@ class Systems:
 
     Args:
         scene: with their substructure, in the first band.
-        smooth: the same lenses without it (and with the host's mass not reduced).
+        smooth: the same lenses without it (and with the host as it was drawn).
         label: `[B]` int64, the class.
         params: `[B]` float32 each, named as in the preset, e.g. "lens.theta_E". Those of a substructure class are 0
-            for systems of another class.
+            for systems of another class. Where substructure is compensated, lens.theta_E and lens.gamma are those of
+            everything together at the ring; the host alone has less mass (lensgen.compensation).
         exposure: for each band `[B]` float32, s in all.
         psf_choice: for each band `[B]` int64, which of its PSFs.
         amp: for each band after the first, of each light by name, `[B]`.
@@ -148,7 +147,8 @@ class Values:
     """Everything that is drawn, float64 `[B]` or `[B, N]`; the scene in parts.
 
     Args:
-        lens: the smooth lens as it was drawn, and `reduced`: with less mass, where substructure brings some.
+        lens: the smooth lens as it was drawn, and `reduced`: what is left of it beside substructure that is
+            compensated; `params` state the lens as it was drawn.
         common: lenses beside it, with and without substructure.
         substructure: of all classes.
         source, lens_light: light.
@@ -214,33 +214,18 @@ class Values:
 
 def _substructure(
     classes: dict[str, Population], draws: Draws, host: Host, label: Tensor
-) -> tuple[list[Component], Tensor, dict[str, Tensor]]:
-    """Components of all classes, the mean convergence of each system's own, and the classes' labels."""
+) -> tuple[list[Component], tuple[Tensor, ...], dict[str, Tensor]]:
+    """Components of all classes, the mass that each system's own encloses, and the classes' labels."""
     components: list[Component] = []
-    mean_convergence = torch.zeros_like(host.theta_E)
+    enclosed = nothing_enclosed(host)
     labels: dict[str, Tensor] = {}
     for number, (name, population) in enumerate(classes.items()):
         drawn = draws.within_class(label, number, host, population, f"substructure.{name}")
         components += [replace(c, name=f"{name}.{c.name}") for c in drawn.components]
         labels |= {f"substructure.{name}.{key}": value for key, value in drawn.labels.items()}
-        mean_convergence = torch.where(label == number, drawn.mean_convergence, mean_convergence)
-    return components, mean_convergence, labels
-
-
-def _reduced_einstein_radius(theta_E: Tensor, gamma: Tensor, mean_convergence: Tensor) -> Tensor:
-    """The host's theta_E when substructure brings `mean_convergence` of the mass inside the ring.
-
-    A power law holds (theta_E / R)^(gamma - 1) of mean convergence within R: so theta_E falls by the
-    (gamma - 1)-th root of what remains. ParameterError if hardly anything remains.
-    """
-    if not fmath.holds(mean_convergence <= MAX_SUBSTRUCTURE):
-        largest = float(mean_convergence.max())
-        raise ParameterError(
-            f"substructure brings {largest:.2g} of the mass inside an Einstein radius of a system; with compensation: "
-            f"realised at most {MAX_SUBSTRUCTURE} can be taken from the host. Fix: lower the masses or the count."
-        )
-    remaining = 1.0 - mean_convergence.clamp(min=0.0)
-    return torch.where(mean_convergence > 0.0, theta_E * exact.power(remaining, 1.0 / (gamma - 1.0)), theta_E)
+        pairs = zip(drawn.enclosed, enclosed, strict=True)
+        enclosed = tuple(torch.where(label == number, own, others) for own, others in pairs)
+    return components, enclosed, labels
 
 
 def draw_label(preset: Preset, draws: Draws) -> Tensor:
@@ -272,12 +257,10 @@ def draw_values(preset: Preset, draws: Draws, double: bool, label: Tensor | None
         lens["theta_E"], lens["center_x"], lens["center_y"], macro.z_lens, macro.z_source, preset.cosmology,
         preset.bands[0].observation.pixel_scale,
     )  # fmt: skip
-    substructure, mean_convergence, labels = _substructure(dict(preset.classes), draws, host, label)
+    substructure, enclosed, labels = _substructure(dict(preset.classes), draws, host, label)
     smooth = reduced = macro.component(preset.lens, lens)
     if preset.compensation == "realised":
-        gamma = lens.get("gamma", torch.full_like(host.theta_E, 2.0))
-        theta_E = _reduced_einstein_radius(host.theta_E, gamma, mean_convergence)
-        reduced = replace(smooth, parameters={**smooth.parameters, "theta_E": theta_E})
+        reduced = replace(smooth, parameters={**smooth.parameters, **compensated(lens, enclosed)})
     common = [] if preset.shear is None else [macro.component(preset.shear, macro.of_class(preset.shear))]
     common += [macro.component(d, macro.values(d)) for d in preset.deflectors]
     source = tuple(macro.light(s) for s in preset.source)

@@ -109,7 +109,7 @@ def test_smooth_is_the_same_lens_without_substructure() -> None:
     assert [c.name for c in systems.smooth.mass] == ["lens", "shear"]
     assert torch.equal(systems.smooth.mass[0].parameters["theta_E"].float(), systems.params["lens.theta_E"])
     assert bool((systems.scene.mass[0].parameters["theta_E"] < systems.smooth.mass[0].parameters["theta_E"]).all())
-    for key in ("gamma", "e1", "e2", "center_x"):
+    for key in ("e1", "e2", "center_x"):
         assert torch.equal(systems.scene.mass[0].parameters[key], systems.smooth.mass[0].parameters[key])
 
 

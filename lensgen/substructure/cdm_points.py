@@ -22,7 +22,7 @@ from lensgen.substructure.population import (
     Population,
     by_name,
     count_capacity,
-    points_inside,
+    points_enclosed,
     scattered,
     sum_slots,
 )
@@ -61,7 +61,7 @@ class CdmPoints(Population):
         }
         component = Component("subhalos", mass_profile("point"), parameters, count)
         labels = {"count": count.to(torch.float64), "total_mass": sum_slots(mass, count)}
-        return Drawn((component,), points_inside(theta_E, x, y, count, host), labels)
+        return Drawn((component,), points_enclosed(theta_E, x, y, count, host), labels)
 
 
 POPULATION = CdmPoints

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
-from lensgen.substructure.population import Drawn, Draws, Host, Population
+from lensgen.substructure.population import Drawn, Draws, Host, Population, nothing_enclosed
 
 
 @dataclass(frozen=True)
@@ -15,7 +13,7 @@ class NoSubstructure(Population):
     name: ClassVar[str] = "no_sub"
 
     def draw(self, draws: Draws, host: Host, prefix: str) -> Drawn:
-        return Drawn((), torch.zeros_like(host.theta_E), {})
+        return Drawn((), nothing_enclosed(host), {})
 
 
 POPULATION = NoSubstructure

@@ -24,7 +24,7 @@ from lensgen.substructure.population import (
     Host,
     Population,
     by_name,
-    points_inside,
+    points_enclosed,
 )
 from lensgen.substructure.vortex_rod import AXION_MASS, half_length_of
 
@@ -70,7 +70,7 @@ class VortexPoints(Population):
         count = torch.full_like(mass, self.points).to(torch.int64)
         labels = {"mass": mass, "axion_mass": axion_mass, "half_length": half_length, "angle": angle}
         component = Component("vortex", mass_profile("point"), parameters, count)
-        return Drawn((component,), points_inside(theta_E, x, y, count, host), labels)
+        return Drawn((component,), points_enclosed(theta_E, x, y, count, host), labels)
 
 
 POPULATION = VortexPoints

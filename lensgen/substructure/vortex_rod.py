@@ -13,7 +13,7 @@ from lensgen.mass import mass_profile
 from lensgen.parameters import FAR, Parameter
 from lensgen.priors import Direction, Prior
 from lensgen.scene import Component
-from lensgen.substructure.population import MASS, Drawn, Draws, Host, Population, by_name
+from lensgen.substructure.population import MASS, RADII, Drawn, Draws, Host, Population, by_name
 
 
 def half_length_of(axion_mass: Tensor) -> Tensor:
@@ -51,10 +51,11 @@ class VortexRod(Population):
             "center_x": host.center_x,
             "center_y": host.center_y,
         }
-        inside = (host.theta_E / half_length).clamp(max=1.0)  # the core, a few 0.01", is not counted
-        mean_convergence = area * inside / (host.theta_E * host.theta_E)
+        share = area / (host.theta_E * host.theta_E)
+        ends = host.theta_E / half_length
+        enclosed = tuple(share * (ends * radius).clamp(max=1.0) for radius in RADII)  # the core is not counted
         labels = {"mass": mass, "axion_mass": axion_mass, "half_length": half_length, "angle": parameters["angle"]}
-        return Drawn((Component("vortex", mass_profile("vortex"), parameters),), mean_convergence, labels)
+        return Drawn((Component("vortex", mass_profile("vortex"), parameters),), enclosed, labels)
 
 
 POPULATION = VortexRod
