@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from lensgen.errors import lookup
-from lensgen.substructure import cdm_points, cdm_points_legacy, cdm_tnfw, no_sub, vortex_points, vortex_rod
+from lensgen.substructure import (
+    cdm_physical,
+    cdm_points,
+    cdm_points_legacy,
+    cdm_tnfw,
+    no_sub,
+    uldm,
+    vortex_points,
+    vortex_rod,
+    wdm,
+)
 from lensgen.substructure.population import Population
 
-_MODULES = (no_sub, cdm_points_legacy, cdm_points, cdm_tnfw, vortex_points, vortex_rod)
+_MODULES = (no_sub, cdm_points_legacy, cdm_points, cdm_tnfw, cdm_physical, wdm, uldm, vortex_points, vortex_rod)
 
 POPULATIONS: dict[str, type[Population]] = {module.POPULATION.name: module.POPULATION for module in _MODULES}
 

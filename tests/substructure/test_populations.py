@@ -19,6 +19,7 @@ from lensgen.priors import Fixed, LogUniform, Poisson, PowerLaw
 from lensgen.rng import RandomSource
 from lensgen.substructure import POPULATIONS, population
 from lensgen.substructure.population import RADII, Drawn, Draws, Host, Population
+from tests.substructure import physical
 
 B = 400
 FLOAT64 = torch.float64
@@ -46,6 +47,8 @@ EXAMPLES = {
     ),
     "vortex_points": POPULATIONS["vortex_points"](Fixed(3e10), LogUniform(1e-24, 1e-22), 100, 0.0),
     "vortex_rod": POPULATIONS["vortex_rod"](Fixed(3e10), LogUniform(1e-24, 1e-22), 0.02),
+    # a few heavy ones: tests sample their deflections
+    **{name: physical.made(name, mass_low=1e9, slots=25) for name in physical.OWN},
 }
 
 
