@@ -7,8 +7,11 @@ import torch
 
 from lensgen import exact
 from lensgen import fmath as fm
+from lensgen_kernels.c_source import CPrinter
 from lensgen_kernels.graph import Graph
-from lensgen_kernels.node import BOOL, CONSTANT, INT, UNIFORM, VARYING
+from lensgen_kernels.node import ARRAY, BOOL, CONSTANT, INT, UNIFORM, VARYING
+from lensgen_kernels.numba_source import NumbaPrinter
+from lensgen_kernels.primitives import Stack
 from lensgen_kernels.translate import needed, substituted, traced
 
 
@@ -203,3 +206,30 @@ def test_functions_that_can_be_overridden_are_called():
     assert number.op == "const" and number.args[0] == exact.log(torch.tensor(2.0, dtype=torch.float64)).item()
     _, _, (folded,) = trace(lambda x, y, p, q: exact.log(x * 0.0 + 2.0))
     assert folded is folded.graph.constant(number.args[0])
+
+
+def test_a_stack_of_images_is_read_at_places_inside():
+    """Held to the array, whatever the place; which image it is, is worked out once a system."""
+    graph = Graph()
+    x, y, p, _ = inputs(graph)
+    stack = Stack(graph, "pictures", (4, 5, 6))
+
+    def formula(x, y, p):
+        return stack.lookup(p, fm.floor(y), x) + stack.lookup(p, fm.floor(y), x)
+
+    (output,) = traced(graph, formula, [x, y, p])
+    (read,) = [n for n in needed([output]) if n.op == "gather"]
+    array, which, row, column, height, width = read.args
+    assert array is stack.array and (height, width) == (5, 6)
+    assert [n.rate for n in (which, row, column, read)] == [UNIFORM, VARYING, VARYING, VARYING]
+    assert [n.kind for n in (array, which, row, column, read)] == [ARRAY, INT, INT, INT, "real"]
+    assert same([which], fm.where(p >= 0.0, fm.minimum(p, 3.0), p * 0.0).to(torch.int64))
+    assert "const float v" in CPrinter("float").line(read)
+    assert CPrinter("float").expression(read).startswith("in_pictures[((long long)v")
+    assert NumbaPrinter("float32", "t", {}).expression(read).startswith("gather(pictures, t")
+
+
+def test_a_stack_in_torch_and_in_the_graph_are_called_alike():
+    """The same names, so that a formula does not know which it has."""
+    assert {n for n in dir(fm.Stack) if n[0] != "_"} <= {n for n in dir(Stack) if n[0] != "_"}
+    assert fm.Stack(torch.zeros(4, 5, 6)).shape == Stack(Graph(), "pictures", (4, 5, 6)).shape
