@@ -19,7 +19,7 @@ from lensgen.draw import draw
 from lensgen.light import light_profile
 from lensgen.mass import mass_profile
 from lensgen.psf import GaussianPSF, PixelPSF
-from tests.test_psf import moffat
+from tests.psf.kernels import moffat
 
 FLOAT64 = torch.float64
 pytestmark = [
@@ -44,19 +44,23 @@ def _lists(components, system: int) -> tuple[list[str], list[dict[str, float]]]:
     return models, arguments
 
 
-def lenstronomy_image(scene: Scene, observation: Observation, system: int = 0, planes: dict | None = None):
+def _as_lenstronomy_has_it(psf, scale: float) -> PSF:
+    if isinstance(psf, PixelPSF):
+        return PSF("PIXEL", kernel_point_source=psf.kernel[0].numpy(), pixel_size=scale)
+    if psf.fwhm == 0.0:
+        return PSF("NONE")
+    return PSF("GAUSSIAN", fwhm=psf.fwhm, pixel_size=scale, truncation=psf.truncation)
+
+
+def lenstronomy_image(
+    scene: Scene, observation: Observation, system: int = 0, planes: dict | None = None, kernel: PSF | None = None
+):
     n, scale = (observation.height, observation.width), observation.pixel_scale
     grid = PixelGrid(
         nx=n[1], ny=n[0], transform_pix2angle=np.eye(2) * scale,
         ra_at_xy_0=-(n[1] - 1) / 2 * scale, dec_at_xy_0=-(n[0] - 1) / 2 * scale,
     )  # fmt: skip
-    psf = observation.psf
-    if isinstance(psf, PixelPSF):
-        kernel = PSF("PIXEL", kernel_point_source=psf.kernel[0].numpy(), pixel_size=scale)
-    elif psf.fwhm == 0.0:
-        kernel = PSF("NONE")
-    else:
-        kernel = PSF("GAUSSIAN", fwhm=psf.fwhm, pixel_size=scale, truncation=psf.truncation)
+    kernel = kernel or _as_lenstronomy_has_it(observation.psf, scale)
     models, lens = _lists(scene.mass, system)
     if planes:
         planes = {**planes, "lens_redshift_list": [0.5] * len(models), "multi_plane": True}
@@ -67,6 +71,7 @@ def lenstronomy_image(scene: Scene, observation: Observation, system: int = 0, p
         kwargs_numerics={
             "supersampling_factor": observation.supersampling,
             "supersampling_convolution": observation.psf_supersampled,
+            "supersampling_kernel_size": None,  # all of the kernel on the fine grid, not its middle alone
         },
     )  # fmt: skip
     return model.image(lens, source, light)

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from lensgen.errors import ParameterError, require_number, require_whole
 
+_FLATS = ((0.0, 1.0), (0.5 * math.sqrt(3.0), 0.5), (0.5 * math.sqrt(3.0), -0.5))  # normals of a segment's flats
+
 
 @dataclass(frozen=True)
 class Aperture:
@@ -73,27 +75,35 @@ class Aperture:
     def _through(self, x: Tensor, y: Tensor, cell: float) -> Tensor:
         """Share of light that cells at y `[N, 1]` and x `[N]` let through."""
 
-        def beyond(distance: Tensor) -> Tensor:
-            """Share of a cell on the far side of an edge at `distance` before its middle; areas add up exactly."""
-            return (distance / cell + 0.5).clamp(0.0, 1.0)
+        def beyond(distance: Tensor, c: Tensor | float, s: Tensor | float) -> Tensor:
+            """Share of a cell that lies beyond a straight edge, `distance` before its middle with the normal (c, s)."""
+            c, s = (torch.as_tensor(v, dtype=torch.float64).abs() for v in (c, s))
+            wide, narrow = torch.maximum(c, s), torch.minimum(c, s).clamp(min=1e-3)
+            d, total = (distance / cell).clamp(-1.0, 1.0), torch.zeros((), dtype=torch.float64)
+            for sign, corner in ((1, wide + narrow), (-1, wide - narrow), (-1, narrow - wide), (1, -wide - narrow)):
+                total = total + sign * (d + 0.5 * corner).clamp(min=0.0).square()
+            return total / (2.0 * wide * narrow)
 
-        def slab(distance: Tensor, width: float) -> Tensor:
-            return beyond(distance + 0.5 * width) - beyond(distance - 0.5 * width)
+        def slab(c: float, s: float, x: Tensor, y: Tensor, width: float) -> Tensor:
+            """Share within half a width of the line through 0 with the normal (c, s)."""
+            distance = c * x + s * y
+            return beyond(distance + 0.5 * width, c, s) - beyond(distance - 0.5 * width, c, s)
 
-        r = torch.sqrt(x * x + y * y)
+        r = torch.sqrt(x * x + y * y).clamp(min=1e-3 * cell)
         if self.rings:
             through = torch.zeros_like(r)
             for cx, cy in self._segments():
                 rows, columns = _near(y.flatten() - cy, self.segment), _near(x - cx, self.segment)
-                dx, dy = 0.5 * math.sqrt(3.0) * (x[columns] - cx), y[rows] - cy
-                flats = (dy, dx + 0.5 * dy, dx - 0.5 * dy)
-                through[rows, columns] += math.prod((slab(d, self.segment) for d in flats), start=torch.ones(()))
+                dx, dy = x[columns] - cx, y[rows] - cy
+                inside = [slab(c, s, dx, dy, self.segment) for c, s in _FLATS]
+                through[rows, columns] += inside[0] * inside[1] * inside[2]
         else:
-            through = beyond(0.5 * self.diameter - r)
-        through = through * beyond(r - 0.5 * self.obstruction * self.diameter)
+            through = beyond(0.5 * self.diameter - r, x / r, y / r)
+        if self.obstruction > 0.0:
+            through = through * beyond(r - 0.5 * self.obstruction * self.diameter, x / r, y / r)
         for angle in self.vanes:
             c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-            through = through * (1.0 - beyond(c * x + s * y) * slab(c * y - s * x, self.vane_width))
+            through = through * (1.0 - beyond(c * x + s * y, c, s) * slab(-s, c, x, y, self.vane_width))
         return through
 
 

@@ -39,7 +39,7 @@ class PixelPSF(PSF):
     normalise: bool = field(default=False, repr=False, compare=False)
     pixel_scale: float | None = None
     size: float | None = None
-    content: str = field(init=False)  # shape, and a hash of the numbers
+    content: str = field(init=False)  # shape, and a hash of the numbers as given
 
     def __post_init__(self) -> None:
         kernel = torch.as_tensor(self.kernel).detach().to("cpu", torch.float64)
@@ -65,9 +65,9 @@ class PixelPSF(PSF):
             if not self.normalise:
                 raise ParameterError(f"the PSF kernel sums to {stated}, not 1: pass normalise=True to divide by it.")
             warnings.warn(f"PSF kernel divided by its sum, {stated}", stacklevel=3)
-        kernel = (kernel / totals).contiguous()
-        digest = hashlib.sha256(kernel.numpy().astype("<f8").tobytes()).hexdigest()[:32]
-        object.__setattr__(self, "kernel", kernel)
+        # of the numbers as given: what they are divided by is rounded as the machine likes
+        digest = hashlib.sha256(kernel.contiguous().numpy().astype("<f8").tobytes()).hexdigest()[:32]
+        object.__setattr__(self, "kernel", kernel / totals)
         object.__setattr__(self, "content", f"{list(kernel.shape)} {digest}")
 
     @classmethod
