@@ -58,13 +58,16 @@ def data_card(simulator: Simulator, systems: int, progress: bool = False) -> str
     channels, height, width = simulator.image_shape
     scale = preset.bands[0].observation.pixel_scale
     field = f"{height * scale:.3g} x {width * scale:.3g} arcsec"
-    config: dict[str, Any] = {k: v for k, v in preset.config.items() if k != "description"}
+    relative = preset.recipe.noiseless or preset.normalise == "peak"
+    unit = "1 % of the median peak" if relative else "noise of an empty pixel"
+    config: dict[str, Any] = {k: v for k, v in preset.config.items() if k not in ("description", "departures")}
     lines = [
         f"# {preset.name}: {preset.description}",
         "",
         f"- images: {channels} x {height} x {width}, {scale:g} arcsec/pixel, {field}",
         f"- classes, equally likely: {', '.join(simulator.class_names)}",
-        f"- noise recipe `{preset.recipe.name}`; input scale (noise of an empty pixel) "
+        *(f"- band `{b.name}`: {b.instrument.telescope}, {b.instrument.band}" for b in preset.bands),
+        f"- noise recipe `{preset.recipe.name}`; unit for a network's input ({unit}) "
         + " ".join(f"{scale:.4g}" for scale in simulator.input_scale),
         f"- fingerprint `{preset.fingerprint}`",
         "",
@@ -73,6 +76,8 @@ def data_card(simulator: Simulator, systems: int, progress: bool = False) -> str
         yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=110).strip(),
         "```",
     ]
+    if preset.departures:
+        lines += ["", "## Where it departs from the paper", *(f"- {sentence}" for sentence in preset.departures)]
     if systems:
         lines += ["", *_measured(simulator, measure(simulator, systems, progress))]
     return "\n".join(lines)
@@ -94,6 +99,8 @@ def _measured(simulator: Simulator, batch: Batch) -> list[str]:
         "Detectability is the chi-square of the substructure after lens and source are refitted to first order: below "
         "about 1, no method can tell the class from `no_sub`.",
     ]
-    if simulator.preset.recipe.name == "deeplense_i":
+    if simulator.preset.recipe.clips:
         lines.append("This recipe clips at 0, so on dark pixels the figures are those of the recipe without the clip.")
+    if simulator.preset.lens_light:
+        lines.append("The signal of the signal-to-noise ratios holds the lens's own light too.")
     return lines

@@ -100,6 +100,7 @@ class NoiseRecipe:
 
     name: ClassVar[str]
     noiseless: ClassVar[bool] = False
+    clips: ClassVar[bool] = False  # nothing below 0: `variance` and `response` are those before
 
     def apply(self, clean: Tensor, exposure: Tensor, detector: Detector, uniform: Uniform) -> Tensor:
         """What the detector reports."""
@@ -135,6 +136,11 @@ class CCD(NoiseRecipe):
         return (clean + detector.sky).clamp(min=0.0) / exposure + detector.read_variance / exposure**2
 
 
+def _background(exposure: Tensor, detector: Detector) -> Tensor:
+    """Variance of sky and read noise."""
+    return (detector.read_variance + detector.sky * exposure) / (exposure * exposure)
+
+
 class LenstronomyGaussian(NoiseRecipe):
     """lenstronomy's SingleBand.noise_for_model: two independent normals, for sky with read noise and for the signal.
 
@@ -145,15 +151,36 @@ class LenstronomyGaussian(NoiseRecipe):
 
     def apply(self, clean: Tensor, exposure: Tensor, detector: Detector, uniform: Uniform) -> Tensor:
         shot = torch.sqrt(clean.clamp(min=0.0) / exposure) * standard_normal(uniform("shot"))
-        background = torch.sqrt(self._background(exposure, detector)) * standard_normal(uniform("read"))
+        background = torch.sqrt(_background(exposure, detector)) * standard_normal(uniform("read"))
         return clean + shot + background
 
-    @staticmethod
-    def _background(exposure: Tensor, detector: Detector) -> Tensor:
-        return (detector.read_variance + detector.sky * exposure) / (exposure * exposure)
+    def variance(self, clean: Tensor, exposure: Tensor, detector: Detector) -> Tensor:
+        return _background(exposure, detector) + clean.clamp(min=0.0) / exposure
+
+
+class ClippedGaussian(LenstronomyGaussian):
+    """The published Model IV: lenstronomy's noise, and then nothing below 0."""
+
+    name = "lenstronomy_clipped"
+    clips = True
+
+    def apply(self, clean: Tensor, exposure: Tensor, detector: Detector, uniform: Uniform) -> Tensor:
+        return super().apply(clean, exposure, detector, uniform).clamp(min=0.0)
+
+
+class Gaussian(NoiseRecipe):
+    """A normal of one width for all pixels, that of sky and read noise: no shot noise of the signal.
+
+    mean = clean; variance = (exposures read_noise^2 + sky t) / t^2.
+    """
+
+    name = "gaussian"
+
+    def apply(self, clean: Tensor, exposure: Tensor, detector: Detector, uniform: Uniform) -> Tensor:
+        return clean + torch.sqrt(_background(exposure, detector)) * standard_normal(uniform("read"))
 
     def variance(self, clean: Tensor, exposure: Tensor, detector: Detector) -> Tensor:
-        return self._background(exposure, detector) + clean.clamp(min=0.0) / exposure
+        return _background(exposure, detector).expand_as(clean)
 
 
 class DeepLenseI(NoiseRecipe):
@@ -164,6 +191,7 @@ class DeepLenseI(NoiseRecipe):
     """
 
     name = "deeplense_i"
+    clips = True
     background = 0.01  # e-/s per pixel
 
     def apply(self, clean: Tensor, exposure: Tensor, detector: Detector, uniform: Uniform) -> Tensor:
@@ -209,9 +237,8 @@ class NoNoise(NoiseRecipe):
         return torch.zeros_like(clean)
 
 
-NOISE_RECIPES: dict[str, NoiseRecipe] = {
-    recipe.name: recipe for recipe in (CCD(), LenstronomyGaussian(), DeepLenseI(), DeepLenseII(), NoNoise())
-}
+_RECIPES = (CCD(), LenstronomyGaussian(), ClippedGaussian(), Gaussian(), DeepLenseI(), DeepLenseII(), NoNoise())
+NOISE_RECIPES: dict[str, NoiseRecipe] = {recipe.name: recipe for recipe in _RECIPES}
 
 
 def noise_recipe(name: str) -> NoiseRecipe:

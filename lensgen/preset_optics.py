@@ -79,16 +79,18 @@ def _instruments(config: Any) -> list[Instrument]:
     if "bands" in changes and "name" in changes:
         raise PresetError("instrument: state either its name or its bands, not both.")
     names = changes.pop("bands") if "bands" in changes else [changes.pop("name", "")]
-    if not isinstance(names, list | tuple) or not names or len(set(map(str, names))) < len(names):
+    if not isinstance(names, list | tuple | Mapping) or not names or len(set(map(str, names))) < len(names):
         raise PresetError(
-            f"instrument.bands = {names!r} must be a list of different instruments, e.g. [lsst_g, lsst_r]."
+            f"instrument.bands = {names!r} must be a list of different instruments, e.g. [lsst_g, lsst_r], or name "
+            "them: {g: lsst_g, r: lsst_r}."
         )
+    called = names.items() if isinstance(names, Mapping) else [(name, name) for name in names]
     allowed = tuple(f.name for f in dataclasses.fields(Instrument) if f.name != "name")
     changes = section(changes, "instrument", (), allowed)
     if isinstance(changes.get("aperture"), Mapping):
         known = tuple(f.name for f in dataclasses.fields(Aperture))
         changes["aperture"] = Aperture(**section(changes["aperture"], "instrument.aperture", (), known))
-    return [dataclasses.replace(instrument(name), **changes) for name in names]
+    return [dataclasses.replace(instrument(name), name=str(label), **changes) for label, name in called]
 
 
 def _psf(config: Any, telescope: Instrument) -> tuple[PSF, bool]:

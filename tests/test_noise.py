@@ -129,6 +129,33 @@ def test_deeplense_i_sky_is_a_half_rectified_normal() -> None:
     assert float(sky.std()) == pytest.approx(10.5, abs=0.5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("detector, exposure", DETECTORS.values(), ids=DETECTORS)
+def test_gaussian_is_as_wide_in_every_pixel(detector, exposure, dtype, gate) -> None:
+    clean = COUNTS / exposure
+    sample = drawn(noise_recipe("gaussian"), clean.to(dtype), exposure, detector).double()
+    variance = detector.sky / exposure + detector.exposures * detector.read_noise**2 / exposure**2
+    time = torch.full((1, 1), exposure, dtype=torch.float64)
+    stated = noise_recipe("gaussian").variance(clean[None], time, detector)[0]
+    torch.testing.assert_close(stated, torch.full_like(clean, variance))
+    if variance == 0.0:
+        assert torch.equal(sample, clean.to(dtype).double().expand(DRAWS, -1))
+        return
+    if dtype == torch.float32:  # which holds the noise of the faint pixels only
+        sample, clean = sample[:, clean < 1e3 * variance**0.5], clean[clean < 1e3 * variance**0.5]
+    of_mean, of_variance = moments_in_standard_errors(sample, clean, torch.tensor(variance), torch.zeros(()))
+    gate("noise gaussian: mean, standard errors", of_mean, 4.0)
+    gate("noise gaussian: variance, standard errors", of_variance, 4.0)
+
+
+def test_clipped_is_lenstronomys_without_what_is_below_zero() -> None:
+    clean, detector = torch.tensor([0.0, 0.01, 0.05, 3.0]), Detector(4, 4.2, 0.0466)
+    plain, clipped = (drawn(noise_recipe(n), clean, 2260.0, detector) for n in ("lenstronomy", "lenstronomy_clipped"))
+    assert torch.equal(clipped, plain.clamp(min=0.0))
+    below = (plain < 0.0).float().mean(0)
+    assert float(below[0]) == pytest.approx(0.5, abs=0.05) and 0.0 < float(below[1]) < 0.5 and float(below[3]) == 0.0
+
+
 def test_deeplense_ii_doubles_and_adds_nothing() -> None:
     clean = COUNTS / 100
     recipe = noise_recipe("deeplense_ii")
@@ -151,7 +178,7 @@ def test_response_is_the_slope_of_the_mean(name: str) -> None:
     torch.testing.assert_close((high - low) / (0.1 * at), torch.full_like(at, expected), rtol=5e-3, atol=0)
 
 
-@pytest.mark.parametrize("name", ["ccd", "lenstronomy", "deeplense_i"])
+@pytest.mark.parametrize("name", [name for name, recipe in NOISE_RECIPES.items() if not recipe.noiseless])
 def test_noise_is_never_nan(name: str) -> None:
     """Negative and zero rates (a PSF's ringing), no sky, no read noise, extreme uniforms."""
     clean = torch.tensor([-1.0, -1e-9, 0.0, 1e-30, 1e-4, 1e3, 1e6])
@@ -221,7 +248,7 @@ def test_standard_normal_is_the_quantile() -> None:
     assert bool(torch.isfinite(standard_normal(u.float())).all())
 
 
-@pytest.mark.parametrize("name", ["ccd", "lenstronomy", "deeplense_i"])
+@pytest.mark.parametrize("name", [name for name, recipe in NOISE_RECIPES.items() if not recipe.noiseless])
 def test_pixels_and_images_are_uncorrelated(name: str) -> None:
     clean = torch.full((40,), 5.0, dtype=torch.float64)
     sample = drawn(noise_recipe(name), clean, 100.0, Detector(1, 5.0, 1.0))
