@@ -27,7 +27,7 @@ from lensgen_kernels.program import ImageProgram, NoiseTerm, Term
 
 _DETECTOR = ("sky", "total_read_noise", "read_variance")
 _UNIFORMS = ("shot", "read")
-_LARGEST_KERNEL = 129  # rays on a side: beyond, the torch engine's Fourier transforms are faster
+_LARGEST_KERNEL = 129  # rays on a side: beyond, rendering with the torch engine's Fourier transforms is as fast
 
 
 def refusal(scene: Scene, observation: Observation, noise: Noise | None, tabulated: bool = True) -> str | None:

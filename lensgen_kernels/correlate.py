@@ -30,13 +30,21 @@ def _tile(vectors):
             def data(k, value):
                 return context.make_array(signature.args[k])(context, builder, value).data
 
-            target, source, factors = data(0, tile), data(1, lines), data(5, weights)
-            intp = start.type
+            target, source, factors, intp = data(0, tile), data(1, lines), data(5, weights), start.type
             zero = ir.Constant(ir.VectorType(ir.FloatType(), LANES), [0.0] * LANES)
-            totals = [[cgutils.alloca_once_value(builder, zero) for _ in range(vectors)] for _ in range(TILE_ROWS)]
+            sums = [[cgutils.alloca_once(builder, zero.type) for _ in range(vectors)] for _ in range(TILE_ROWS)]
+            places = [
+                (total, address_of_lanes(builder, target, ir.Constant(intp, a * TILE_WIDTH + v * LANES)))
+                for a, row in enumerate(sums)
+                for v, total in enumerate(row)
+            ]
+            for _, place in places:
+                builder.store(zero, place).align = 4
             with cgutils.for_range(builder, count) as line:
                 begin = builder.add(start, builder.mul(step, line.index))
                 weight = builder.add(first, builder.mul(taps, line.index))
+                for total, _ in places:
+                    builder.store(zero, total)
                 with cgutils.for_range(builder, taps) as tap:
                     at = builder.add(begin, tap.index)
                     loaded = []
@@ -45,16 +53,16 @@ def _tile(vectors):
                         loaded.append(builder.load(address_of_lanes(builder, source, place)))
                         loaded[-1].align = 4
                     place = builder.add(weight, tap.index)
-                    for row in totals:
+                    for row in sums:
                         factor = splat(builder, builder.load(builder.gep(factors, [place], inbounds=True)))
                         for total, value in zip(row, loaded, strict=True):
                             term = builder.fmul(factor, value, flags=("contract",))
                             builder.store(builder.fadd(builder.load(total), term, flags=("contract",)), total)
                         place = builder.sub(place, lag)
-            for a, row in enumerate(totals):
-                for v, total in enumerate(row):
-                    place = ir.Constant(intp, a * TILE_WIDTH + v * LANES)
-                    builder.store(builder.load(total), address_of_lanes(builder, target, place)).align = 4
+                for total, place in places:  # line by line: one sum of thousands of terms would lose two digits
+                    before = builder.load(place)
+                    before.align = 4
+                    builder.store(builder.fadd(before, builder.load(total)), place).align = 4
             return context.get_dummy_value()
 
         array, whole = types.float32[::1], types.intp

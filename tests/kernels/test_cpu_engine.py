@@ -201,10 +201,11 @@ PSFS = {
     "1x1": pixel_psf(1),
     "3x3": pixel_psf(3),
     "21x21": pixel_psf(21),
+    "65x65": pixel_psf(65),
 }
 QUICK = {
     ("none", 5, False), ("nearest", 1, False), ("nearest", 2, True), ("zero", 1, False), ("pixel", 3, True),
-    ("wide, zero", 2, True), ("21x21", 2, False),
+    ("wide, zero", 2, True), ("21x21", 2, False), ("3x3", 3, True), ("65x65", 2, True),
 }  # fmt: skip
 OPTICS = [
     pytest.param(name, s, fine, marks=() if (name, s, fine) in QUICK else pytest.mark.slow)
