@@ -86,6 +86,28 @@ def draw_bars(
     _save(figure, path)
 
 
+def draw_information(result: dict[str, Any], bins: Sequence[str], path: Path) -> None:
+    """Accuracy in bins of detectability with its intervals, and how it grew with training."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained", sharey=True)
+    shown = [record for record in result["bins"] if record["class"] == "all"]
+    middle = np.array([record["accuracy"] for record in shown])
+    ends = np.array([[r["accuracy"] - r["low"], r["high"] - r["accuracy"]] for r in shown]).T.clip(0.0)
+    left.errorbar([record["bin"] for record in shown], middle, yerr=ends, fmt="o", color="0.2", capsize=3)
+    left.set_xlabel("detectability")
+    left.set_ylabel("accuracy")
+    for number, name in enumerate(bins):
+        for student in result["students"]:
+            values = [np.nan if (v := epoch[name]) is None else v for epoch in student["accuracy"]]
+            label = name if student is result["students"][0] else None
+            right.plot(range(1, len(values) + 1), values, color=f"C{number}", label=label)
+    right.set_xlabel("epochs of the judge")
+    right.legend(fontsize=7)
+    for axis in (left, right):
+        axis.axhline(0.5, color="0.7", linewidth=0.8)
+        axis.set_ylim(0.4, 1.0)
+    _save(figure, path)
+
+
 def _few_ticks(axis: Any) -> None:
     """1, 2, 5, 10, ... over a short logarithmic axis, 1, 10, 100, ... over a long one, without powers."""
     low, high = axis.get_view_interval()
