@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,11 +9,11 @@ import torch
 from torch import Tensor
 
 from lensgen import exact
-from lensgen.cosmology import ARCSEC
 from lensgen.mass import mass_profile
 from lensgen.parameters import Parameter
 from lensgen.priors import Normal, Prior
 from lensgen.scene import Component
+from lensgen.substructure import halos
 from lensgen.substructure.population import (
     COUNT,
     MASS,
@@ -66,20 +65,11 @@ class CdmTNFW(Population):
         return count_capacity(self.count, f"{self.name}.count")
 
     def _structure(self, draws: Draws, host: Host, prefix: str, mass: Tensor) -> tuple[Tensor, Tensor]:
-        """Masses `[B, N]` -> (Rs, alpha_Rs) in arcsec, by r200 at the lens redshift and the drawn concentration.
-
-        alpha_Rs = (1 - ln 2) m / (mu(c) pi Sigma_cr Rs), mu(c) = ln(1+c) - c/(1+c): the projected NFW mass inside
-        Rs over pi Sigma_cr Rs (Wright & Brainerd 2000, equation 13, at x = 1).
-        """
+        """Masses `[B, N]` -> (Rs, alpha_Rs) in arcsec, by r200 at the lens redshift and the drawn concentration."""
         deviate = draws.values(f"{prefix}.concentration", Normal(0.0, 1.0), self.capacity)
         median = self.concentration * exact.power(mass * 1e-8, self.concentration_slope)
-        c = (median * exact.exp(self.concentration_scatter * deviate)).clamp(min=1.2)
-        density = 800.0 * math.pi * host.cosmology.matter_critical_density(host.z_lens)
-        r200 = exact.power(3.0 * mass / density[:, None], 1.0 / 3.0)  # Mpc
-        D_l, _, _ = host.cosmology.distances(host.z_lens, host.z_source)
-        Rs = ARCSEC * r200 / c / D_l[:, None]
-        mu = exact.log1p(c) - c / (1.0 + c)
-        return Rs, (1.0 - 0.6931471805599453) * mass / mu * host.einstein_area[:, None] / Rs
+        c = (median * exact.exp(self.concentration_scatter * deviate)).clamp(min=halos.LEAST_CONCENTRATION)
+        return halos.nfw_in_angles(mass, c, halos.enclosed_nfw(c), host)
 
     def draw(self, draws: Draws, host: Host, prefix: str) -> Drawn:
         count = draws.value(f"{prefix}.count", self.count).to(torch.int64)

@@ -104,6 +104,11 @@ TNFW = {
     "radius": {"uniform": {"low": 0.05, "high": 2.5}}, "concentration": 16.0, "concentration_slope": 0.0,
     "concentration_scatter": 0.0, "tau": {"log_uniform": {"low": 5.0, "high": 20.0}},
 }  # fmt: skip
+PHYSICAL = {
+    "sigma_sub": {"log_uniform": {"low": 0.005, "high": 0.03}}, "mass_low": 1e8, "mass_high": 1e10, "aperture": 3.0,
+    "log10_host_mass": {"truncated_normal": {"mean": 13.3, "sigma": 0.2, "low": 12.9, "high": 13.7}}, "slots": 150,
+    "log10_bound_fraction": {"truncated_normal": {"mean": -1.0, "sigma": 0.5, "low": -4.0, "high": 0.0}}, "sheet": 1,
+}  # fmt: skip
 OVERRIDES = {
     "no compensation, no shear": {"compensation": "none", "shear": None},
     "every prior": {
@@ -130,6 +135,13 @@ OVERRIDES = {
                     "axion_mass": {"log_uniform": {"low": 1e-24, "high": 1e-22}}},
             "rod": {"population": "vortex_rod", "mass": {"uniform": {"low": 1e9, "high": 3e10}}, "core": 0.0,
                     "axion_mass": 1e-23},
+        },
+    },
+    "subhalos of theory": {
+        "substructure": {
+            "cold": {"population": "cdm_physical", **PHYSICAL, "sheet": 0},
+            "warm": {"population": "wdm", **PHYSICAL, "half_mode_mass": {"log_uniform": {"low": 1e6, "high": 1e10}}},
+            "light": {"population": "uldm", **PHYSICAL, "axion_mass": {"log_uniform": {"low": 1e-22, "high": 1e-19}}},
         },
     },
     "one class alone": {"substructure": {"only": {"population": "no_sub"}}},
@@ -173,6 +185,18 @@ def test_a_check_that_fails_says_what_torch_says(changes) -> None:
     assert messages[0] == messages[1]
     smooth = index[draw_labels(made, random, index) == 0]
     assert_same(Drawer(made, torch.float32)(random, smooth), draw(made, random, smooth))  # these have no substructure
+
+
+@pytest.mark.slow
+def test_too_few_slots_are_refused_as_by_torch() -> None:
+    too_few = {"population": "cdm_physical", **PHYSICAL, "slots": 20}
+    made, random, index = load_preset("model_a").override({"substructure.cdm": too_few}), RandomSource(0), INDEX[:60]
+    messages = []
+    for by in (Drawer(made, torch.float32), lambda r, i: draw(made, r, i)):
+        with pytest.raises(ParameterError, match=r"substructure.cdm: \d+ subhalos .* more than slots = 20") as caught:
+            by(random, index)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
 
 
 def draw_labels(made: Preset, random: RandomSource, index: torch.Tensor) -> torch.Tensor:
