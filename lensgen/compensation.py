@@ -1,9 +1,9 @@
 """What a host gives up for its substructure, so that no class of lenses is larger or brighter than another.
 
 Substructure that is only added makes a lens heavier: its ring grows, and the class can be told from the ring's radius
-without looking at any substructure. Taking the same mass out of the ring keeps the radius, but not the flux: where the
-substructure's convergence at the ring differs from what the host gave up, magnifications differ. So the host keeps both
-the mass inside theta_E and its growth across the arcs: a power law has two numbers for that, theta_E and gamma.
+without looking at any substructure. Taking the same mass out of the ring keeps the ring, but not the light: arcs reach
+from well inside to well outside, and are stretched, brightened and dimmed by what is taken where. So the host keeps the
+masses inside two circles between which the arcs lie: a power law has two numbers for that, theta_E and gamma.
 """
 
 from __future__ import annotations
@@ -16,30 +16,37 @@ from lensgen.errors import ParameterError
 from lensgen.mass import epl
 from lensgen.substructure.population import RADII
 
-MAX_SUBSTRUCTURE = 0.9  # of the mass inside the Einstein radius: beyond, there is hardly a host left to take it from
+MAX_SUBSTRUCTURE = 0.9  # of the mass inside a circle: beyond, there is hardly a host left to take it from
 _SLOPES = next(p for p in epl.PROFILE.parameters if p.name == "gamma")
 
 
 def compensated(lens: dict[str, Tensor], enclosed: tuple[Tensor, ...]) -> dict[str, Tensor]:
     """The host's parameters beside substructure that brings `enclosed` (see Drawn): those that change, `[B]`.
 
-    With M(r) the mass inside r over that of the ring, a power law has M = (r / theta_E)^(3 - gamma). The host is the
-    power law that has M(theta_E) = 1 - f, f the substructure's share, and there r dM/dr = (3 - gamma) - s, s the
-    substructure's own, as a difference between the outer circles of RADII. A lens without a slope (sis, sie) can only
-    give up mass: its flux is not held. Gamma stays within what an EPL can have; ParameterError if f is above 0.9.
+    Inside r theta_E a power law has the mass r^(3 - gamma), in units of that inside theta_E. The host is the power law
+    that with the substructure has as much inside the first and the last of RADII; gamma stays within what an EPL can
+    have. A lens without a slope (sis, sie) gives up the mass inside theta_E, and its flux changes. ParameterError if
+    more than 0.9 of the mass would be taken.
     """
-    inner, share, outer = enclosed
-    if not fmath.holds(share <= MAX_SUBSTRUCTURE):
-        raise ParameterError(
-            f"substructure brings {float(share.max()):.2g} of the mass inside an Einstein radius of a system; with "
-            f"compensation: realised at most {MAX_SUBSTRUCTURE} can be taken from the host. Fix: lower the masses or "
-            "the count."
-        )
-    theta_E, remaining = lens["theta_E"], 1.0 - share
-    if "gamma" not in lens:  # isothermal: M = r / theta_E
-        return {"theta_E": theta_E * remaining}
-    growth = (outer - inner) * (1.0 / (RADII[2] - RADII[0]))
-    changed = (3.0 - ((3.0 - lens["gamma"]) - growth) / remaining).clamp(_SLOPES.low, _SLOPES.high)
-    untouched = (share == 0.0) & (growth == 0.0)  # to the bit
-    gamma = torch.where(untouched, lens["gamma"], changed)
-    return {"theta_E": theta_E * exact.power(remaining, 1.0 / (gamma - 1.0)), "gamma": gamma}
+    slope = lens.get("gamma", torch.full_like(lens["theta_E"], 2.0))
+    ratios = [lens["theta_E"].new_tensor(r) for r in RADII]
+    whole = [exact.power(r, 3.0 - slope) for r in ratios]
+    for mass, substructure in zip(whole, enclosed, strict=True):
+        if not fmath.holds(substructure <= MAX_SUBSTRUCTURE * mass):
+            raise ParameterError(
+                f"substructure brings {float((substructure / mass).max()):.2g} of the mass about the Einstein radius "
+                f"of a system; with compensation: realised at most {MAX_SUBSTRUCTURE} can be taken from the host. "
+                "Fix: lower the masses or the count."
+            )
+    inner, ring, outer = (mass - substructure for mass, substructure in zip(whole, enclosed, strict=True))
+    if "gamma" not in lens:
+        return {"theta_E": lens["theta_E"] * ring}
+    growth = exact.log(outer / inner) / exact.log(ratios[2] / ratios[0])  # 3 - gamma of the host
+    gamma = (3.0 - growth).clamp(_SLOPES.low, _SLOPES.high)
+    inside = outer / exact.power(ratios[2], 3.0 - gamma)  # the host's mass inside theta_E
+    theta_E = lens["theta_E"] * exact.power(inside, 1.0 / (gamma - 1.0))
+    untouched = (enclosed[0] == 0.0) & (enclosed[2] == 0.0)  # to the bit
+    return {
+        "theta_E": torch.where(untouched, lens["theta_E"], theta_E),
+        "gamma": torch.where(untouched, lens["gamma"], gamma),
+    }

@@ -24,7 +24,7 @@ from lensgen.rng import RandomSource
 from lensgen.scene import Component
 
 MAX_COUNT = 100_000
-RADII = (0.75, 1.0, 1.25)  # in units of theta_E: where a population says how much mass it brings; arcs lie between them
+RADII = (0.6, 1.0, 1.4)  # in units of theta_E: where a population says how much mass it brings; arcs lie about there
 _CIRCLE = 16  # points: the mass is right to 2e-4 of the lens's (rms; 1e-5 with 64), and its mean over systems exactly
 
 
@@ -39,6 +39,10 @@ class Draws:
 
     random: RandomSource
     index: Tensor
+
+    @property
+    def device(self) -> torch.device:
+        return self.index.device
 
     def value(self, name: str, prior: Prior) -> Tensor:
         """One value a system, float64 `[B]`."""
@@ -112,8 +116,7 @@ class Drawn:
     Args:
         components: mass, float64.
         enclosed: `[B]` each: the substructure's own mass inside circles of RADII about the host, as a share of the
-            mass inside the Einstein radius (pi theta_E^2 Sigma_cr): what the host must lose there for the lens to
-            stay as large and as bright (lensgen.compensation).
+            mass inside the Einstein radius (pi theta_E^2 Sigma_cr); the host gives up as much (lensgen.compensation).
         labels: `[B]` each: numbers worth predicting, e.g. the axion's mass.
     """
 

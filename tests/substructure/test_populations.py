@@ -95,7 +95,7 @@ def test_a_system_does_not_depend_on_the_others(name: str) -> None:
     assert all(torch.equal(a[:1], b) for a, b in zip(whole.enclosed, alone.enclosed, strict=True))
 
 
-def mean_outward_deflection(made: Drawn, of_host: Host, radius: float, points: int = 300) -> torch.Tensor:
+def mean_outward_deflection(made: Drawn, of_host: Host, radius: float, points: int = 1500) -> torch.Tensor:
     """Of all components on a circle of that radius in theta_E, over theta_E, `[B]`."""
     turns = torch.arange(points, dtype=FLOAT64) * (2 * math.pi / points)
     cosine, sine = torch.cos(turns), torch.sin(turns)
@@ -114,7 +114,7 @@ def test_enclosed_mass_is_that_of_the_components(name: str) -> None:
         error = enclosed - expected
         # a bare point next to a circle needs more samples than the mean has
         assert float(error.abs().median()) < 2e-4, radius
-        assert abs(float(error.mean())) < 0.03 * float(expected.mean()), radius
+        assert abs(float(error.mean())) < 0.02 * float(expected.mean()) + 5e-5, radius
 
 
 def test_legacy_points_are_always_25_of_the_published_law() -> None:
