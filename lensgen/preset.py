@@ -47,7 +47,7 @@ _Loader.add_implicit_resolver(
 
 PRESETS = Path(__file__).parent / "presets"
 MODES = ("honest", "paper")
-IMAGES_VERSION = 1  # to be raised with every change that CHANGELOG.md lists under **Images**
+IMAGES_VERSION = 2  # to be raised with every change that CHANGELOG.md lists under **Images**
 COMPENSATIONS = ("none", "realised")
 NORMALISATIONS = ("none", "peak")
 HOSTS = ("sis", "sie", "epl")  # power laws: their theta_E follows from the mass that substructure takes
