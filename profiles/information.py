@@ -13,7 +13,7 @@ import trainers  # noqa: F401 before torch: it says how torch's threads wait for
 # isort: split
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from lensgen.detectability import detectability
 from lensgen.draw import draw
 from lensgen.errors import require_whole
 from lensgen.observation import Noise
+from lensgen.rng import RandomSource
 from lensgen.simulator import Simulator
 from profiles import machine, report
 from profiles.plots import draw_information
@@ -51,9 +52,9 @@ class Information:
     """Of weights and of training images; the test systems are always those of seed 0."""
     lessons: Lessons = field(default_factory=Lessons)
     """How each network learns."""
-    screened: int = 10_000
+    screened: int = 8_000
     """Test systems of which those that are judged are taken, by an approximate detectability."""
-    test: int = 150
+    test: int = 100
     """Test systems in each bin, at most."""
     out: Path | None = None
     """Results without suffix; profiles/results/information by default."""
@@ -105,31 +106,30 @@ def with_substructure(simulator: Simulator, first: int, count: int) -> Tensor:
     return index[simulator.labels(index) != empty][:count]
 
 
-def measure(config: Information) -> dict[str, Any]:
-    """For each seed the fraction told rightly of each test pair after each epoch, and what it cost."""
-    train = Simulator(config.preset, device="cpu")
+def measure(config: Information) -> Iterator[dict[str, Any]]:
+    """What is known after each seed: the fraction told rightly of each test pair, and what it cost."""
+    train = [Simulator(config.preset, seed, "cpu") for seed in config.seeds]
     test = Simulator(config.preset, device="cpu", split="test")
-    progress = report.Progress(1 + 4 * len(config.seeds))
+    progress = report.Progress(1 + 4 * len(train))
     progress("test systems")
     begin = time.process_time()
-    model = SmoothModel.of(train.preset, train.random)
+    model = SmoothModel.of(test.preset, RandomSource(0, "train"))
     chosen = choose_test(config, model, test)
-    choosing = time.process_time() - begin
-    students = [
-        taught(Student(config.lessons, model, train, seed), train, test, chosen, progress) for seed in config.seeds
-    ]
-    systems = {
-        "index": chosen.index.tolist(),
-        "detectability": chosen.value.tolist(),
-        "class": [test.class_names[k] for k in chosen.label.tolist()],
+    result: dict[str, Any] = {
+        "cpu_seconds_choosing": time.process_time() - begin,
+        "systems": {
+            "index": chosen.index.tolist(),
+            "detectability": chosen.value.tolist(),
+            "class": [test.class_names[k] for k in chosen.label.tolist()],
+        },
+        "students": [],
     }
-    bins = bins_of(systems, students)
-    return {"cpu_seconds_choosing": choosing, "systems": systems, "students": students, "bins": bins}
+    for simulator in train:
+        result["students"].append(taught(Student(config.lessons, model, simulator), test, chosen, progress))
+        yield result | {"bins": bins_of(result["systems"], result["students"])}
 
 
-def taught(
-    student: Student, train: Simulator, test: Simulator, chosen: TestSet, progress: Callable[[str], None]
-) -> dict[str, Any]:
+def taught(student: Student, test: Simulator, chosen: TestSet, progress: Callable[[str], None]) -> dict[str, Any]:
     """What became of a student: accuracy in each bin after each epoch, of each pair at the end, and CPU seconds."""
     seconds: dict[str, float] = {}
 
@@ -142,7 +142,8 @@ def taught(
 
     lessons = student.lessons
     timed("guess", student.learn_to_guess)
-    index = with_substructure(train, lessons.guesses, lessons.pairs)  # none of those that the guess has seen
+    # none of those that the guess has seen
+    index = with_substructure(student.simulator, lessons.guesses, lessons.pairs)
     views = timed("fit", lambda: student.views(student.random, index, "fit"))
     unseen = timed("fit test systems", lambda: student.views(test.random, chosen.index, "fit test systems"))
     epochs = timed("judge", lambda: [(loss, student.right(unseen)) for loss in student.learn_to_judge(views)])
@@ -243,11 +244,12 @@ def main(argv: list[str] | None = None) -> None:
         )  # fmt: skip
     out = report.where(config.out, "information")
     about = machine.describe()
-    result = measure(config)
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k != "out"}
-    content = {"machine": about, "settings": settings | {"threads": torch.get_num_threads()}, "result": result}
-    report.write(out, "information", content, text_of(content))
-    draw_information(result, list(BINS), out.with_suffix(".png"))
+    settings |= {"threads": torch.get_num_threads()}
+    for result in measure(config):  # written after each seed: a run that is cut short leaves what it has
+        content = {"machine": about, "settings": settings, "result": result}
+        report.write(out, "information", content, text_of(content))
+        draw_information(result, list(BINS), out.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -112,14 +112,13 @@ class Student:
     Args:
         lessons: how they learn.
         model: smooth lenses of the preset.
-        simulator: of the same preset, for the form of its images.
-        seed: of the weights, of the order of pairs and of the training images.
+        simulator: of the same preset, split "train"; its seed is also that of the weights and of the order of pairs.
     """
 
-    def __init__(self, lessons: Lessons, model: SmoothModel, simulator: Simulator, seed: int) -> None:
-        torch.manual_seed(seed)
-        self.lessons, self.model, self.seed = lessons, model, seed
-        self.random = RandomSource(seed, "train")
+    def __init__(self, lessons: Lessons, model: SmoothModel, simulator: Simulator) -> None:
+        torch.manual_seed(simulator.random.seed)
+        self.lessons, self.model, self.simulator = lessons, model, simulator
+        self.random, self.seed = simulator.random, simulator.random.seed
         self.size, (self.scale,) = simulator.image_shape[-1], simulator.input_scale
         self.guess = Guess(self.size, self.scale, len(model.names))
         self.judge = Judge(lessons.width)
