@@ -39,6 +39,10 @@ class _TracedDraws(Draws):
         raise reject("the source of random numbers by itself", "draw by value, values and uniforms")
 
     @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    @property
     def index(self) -> Tensor:
         raise reject("the number of systems, or their indices", "work on values [B] and [B, N]")
 

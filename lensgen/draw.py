@@ -91,6 +91,9 @@ class _Macro:
     def values(self, priors: ProfilePriors) -> dict[str, Tensor]:
         """All fields of a component, and its profile's parameters worked out of them, float64 `[B]`."""
         values = {field: self.drawn(f"{priors.name}.{field}", prior) for field, prior in priors.priors.items()}
+        for p in priors.profile.parameters:
+            if p.index_of:
+                values[p.name] = values[p.name].floor()
         for rule, alternative in ALTERNATIVES.items():
             if all(p.name in values for p in alternative.fields):
                 with fmath.bitwise():
@@ -128,7 +131,8 @@ class _Macro:
     def component(self, priors: ProfilePriors, values: dict[str, Tensor]) -> Component:
         parameters = {p.name: values[p.name] for p in priors.profile.parameters}
         self.params |= {f"{priors.name}.{k}": v for k, v in values.items()}
-        return Component(priors.name, priors.profile, parameters, None, priors.statics(self.double))
+        arrays = {name: cutouts.on(self.draws.device) for name, cutouts in priors.arrays.items()}
+        return Component(priors.name, priors.profile, parameters, None, priors.statics(self.double), arrays)
 
     def light(self, priors: ProfilePriors) -> Component:
         """A light in the first band; its amplitudes in the others go into `amp`."""

@@ -41,7 +41,7 @@ class EngineError(LensgenError, RuntimeError):
 
 def unknown_name(kind: str, name: Any, known: Iterable[str]) -> UnknownNameError:
     """The error for a name that is not among `known`, with the nearest one suggested."""
-    known = sorted(known)
+    known = sorted(set(known))
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     return UnknownNameError(f"unknown {kind} '{name}'.{hint} Known: {', '.join(known)}.")

@@ -190,7 +190,9 @@ _SECTIONS = (
     "description", "mode", "cosmology", "redshift", "grid", "instrument", "psf", "noise", "lens", "shear", "source",
     "compensation", "substructure",
 )  # fmt: skip
-_OPTIONAL = ("lens_light", "deflectors", "macro", "normalise", "departures")
+_OPTIONAL: dict[str, Any] = {
+    "lens_light": None, "deflectors": None, "macro": None, "normalise": "none", "departures": [],
+}  # fmt: skip
 
 
 def _macro(
@@ -219,15 +221,14 @@ def _macro(
 
 
 def _departures(config: Any) -> tuple[str, ...]:
-    lines = [] if config is None else config
-    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+    if not isinstance(config, list) or not all(isinstance(line, str) for line in config):
         raise PresetError(f"departures = {config!r} must be a list of sentences.")
-    return tuple(lines)
+    return tuple(config)
 
 
 def preset_from_config(name: str, config: Mapping[str, Any]) -> Preset:
     """A preset file's content -> Preset. Raises PresetError, ParameterError or UnknownNameError naming the field."""
-    top = section(config, "", _SECTIONS, _OPTIONAL)
+    top = _OPTIONAL | section(config, "", _SECTIONS, tuple(_OPTIONAL))
     redshift = section(top["redshift"], "redshift", ("lens", "source", "convention"))
     z = Parameter("z", "1", 1e-3, 6.0, "redshift")
     z_lens, z_source = (prior_within(redshift[k], f"redshift.{k}", z) for k in ("lens", "source"))
@@ -269,16 +270,16 @@ def preset_from_config(name: str, config: Mapping[str, Any]) -> Preset:
         z_convention=_z_convention(redshift["convention"], z_lens, z),
         bands=bands,
         recipe=noise_recipe(noise["recipe"]),
-        normalise=choice(top.get("normalise", "none"), "normalise", NORMALISATIONS),
+        normalise=choice(top["normalise"], "normalise", NORMALISATIONS),
         lens=lens,
         shear=shear,
-        deflectors=components_from(top.get("deflectors"), "deflectors", mass_profile, known),
+        deflectors=components_from(top["deflectors"], "deflectors", mass_profile, known),
         source=source,
-        lens_light=components_from(top.get("lens_light"), "lens_light", light_profile, known, names),
+        lens_light=components_from(top["lens_light"], "lens_light", light_profile, known, names),
         compensation=compensation,
         classes=classes,
-        macro=_macro(top.get("macro"), mode, classes, lens, shear),
-        departures=_departures(top.get("departures")),
+        macro=_macro(top["macro"], mode, classes, lens, shear),
+        departures=_departures(top["departures"]),
         config=copy.deepcopy(top),
     )
 

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 
 from lensgen.conventions import ellipticity, polar_shear
 from lensgen.errors import ParameterError, PresetError, require_number, require_whole, unknown_name
+from lensgen.light.cutouts import Cutouts, arrays_from
 from lensgen.mass.epl import series_terms
 from lensgen.parameters import MAX_ELLIPTICITY, Parameter
-from lensgen.priors import Prior, prior_from
+from lensgen.priors import Prior, Uniform, prior_from
 from lensgen.profile import LightProfile, Profile
 from lensgen.substructure import Population, population
 
@@ -86,7 +87,7 @@ class ProfilePriors:
     whole: Mapping[str, int]
     max_ellipticity: float | None
     colour: Mapping[str, Prior]
-    arrays: Mapping[str, Any]
+    arrays: Mapping[str, Cutouts]
 
     def statics(self, double: bool) -> dict[str, int]:
         """The profile's whole numbers; the series length of an EPL follows from the declared range of ellipticity."""
@@ -171,6 +172,13 @@ def profile_priors_from(
     optional = ("colour",) if isinstance(profile, LightProfile) else ()
     values = section(config, name, ("profile", *special), (*fields, *optional))
     priors = {f: prior_within(values[f], f"{name}.{f}", p, known) for f, p in fields.items() if f in values}
+    arrays = arrays_from(values, name, profile.arrays)
+    for p in profile.parameters:
+        if p.index_of:  # any of them, where the preset states nothing
+            number = float(len(arrays[p.index_of]))
+            priors.setdefault(p.name, Uniform(0.0, number))
+            if not priors[p.name].bounds()[1] < number + (isinstance(priors[p.name], Uniform)):
+                raise PresetError(f"{name}.{p.name} = {values[p.name]!r}, but there are {number:.0f} {p.index_of}.")
 
     stated = set(priors)
     instead = [*ALTERNATIVES.values(), *(Alternative((fields[f],), (p,)) for f, p in INSTEAD.items() if f in fields)]
@@ -183,7 +191,7 @@ def profile_priors_from(
                 )
             stated = stated - names | set(alternative.parameters)
     for p in profile.parameters:
-        if p.name not in stated:
+        if p.name not in stated and p.name not in priors:
             if p.default is None:
                 raise PresetError(f"{name}.{p.name} is missing ({p.meaning}, {p.range_text}).")
             priors[p.name] = prior_from(p.default, f"{name}.{p.name}")
@@ -199,7 +207,7 @@ def profile_priors_from(
         {static: values[static] for static in whole},
         declared,
         _colour(values.get("colour"), name, priors, bands, known),
-        {},
+        arrays,
     )
 
 
@@ -270,9 +278,13 @@ def population_from(config: Any, name: str) -> Population:
     for field, value in values.items():
         if field == "population":
             continue
-        allowed = cls.ranges[field]
+        allowed = cls.ranges.get(field)
         if options[field].type == "Prior":
             arguments[field] = prior_within(value, f"{name}.{field}", allowed)
+        elif options[field].type == "bool":
+            if not isinstance(value, bool):
+                raise PresetError(f"{name}.{field} = {value!r} must be true or false.")
+            arguments[field] = value
         else:
             require = require_whole if options[field].type == "int" else require_number
             require(f"{name}.{field}", value, allowed.low, allowed.high)

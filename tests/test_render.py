@@ -34,7 +34,8 @@ def with_value(scene: Scene, name: str, parameter: str, value: torch.Tensor) -> 
             return component
         return replace(component, parameters={**component.parameters, parameter: value})
 
-    return replace(scene, mass=tuple(map(changed, scene.mass)), source=tuple(map(changed, scene.source)))
+    groups = {group: tuple(map(changed, getattr(scene, group))) for group in ("mass", "source", "lens_light")}
+    return replace(scene, **groups)
 
 
 @pytest.mark.parametrize("label", [0, 1, 2])
