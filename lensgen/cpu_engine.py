@@ -160,7 +160,8 @@ def _slots(component: Component, batch: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _stacks(scene: Scene) -> list[np.ndarray]:
     """The images that components are made of, `[n * h * w]` each, in the kernel's order."""
-    in_order = [*sorted(scene.mass, key=lambda c: c.count is None), *scene.source, *scene.lens_light]
+    lenses: list[Component] = sorted(scene.mass, key=lambda c: c.count is None)
+    in_order: list[Component] = [*lenses, *scene.source, *scene.lens_light]
     return [_array(c.arrays[name].flatten(), torch.float32) for c in in_order for name in c.profile.arrays]
 
 

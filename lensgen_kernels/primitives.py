@@ -74,7 +74,7 @@ class Stack:
         shape: n, h and w.
     """
 
-    def __init__(self, graph: Graph, name: str, shape: tuple[int, int, int]) -> None:
+    def __init__(self, graph: Graph, name: str, shape: tuple[int, ...]) -> None:
         self.array = graph.input(name, CONSTANT, ARRAY)
         self.shape = shape
 

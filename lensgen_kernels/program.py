@@ -26,7 +26,7 @@ class Term:
     statics: tuple[int, ...] = ()
     slotted: bool = False
     smooth: bool = False
-    arrays: tuple[tuple[int, int, int], ...] = ()
+    arrays: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
