@@ -136,7 +136,6 @@ class CdmPhysical(Population):
         Parameter("aperture", "arcsec", 0.1, 100.0, "radius of the disc that holds subhalos"),
         Parameter("log10_bound_fraction", "1", -4.0, 0.0, "log10 of the mass that is left over that at infall"),
         Parameter("slots", "1", 1, _MOST_SLOTS, "the most subhalos that a system may have"),
-        Parameter("sheet", "1", 0, 1, "true or false: whether the mean convergence is taken away"),
     )
 
     def __post_init__(self) -> None:
@@ -144,8 +143,6 @@ class CdmPhysical(Population):
             raise ParameterError(
                 f"{self.name}: mass_low = {self.mass_low:g} Msun must be below mass_high = {self.mass_high:g} Msun."
             )
-        if self.sheet not in (False, True):
-            raise ParameterError(f"{self.name}: sheet = {self.sheet!r} must be true or false (1 or 0).")
 
     @property
     def capacity(self) -> int:
