@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_type_hints
 
 from lensgen.conventions import ellipticity, polar_shear
 from lensgen.errors import ParameterError, PresetError, require_number, require_whole, unknown_name
@@ -273,20 +273,21 @@ def population_from(config: Any, name: str) -> Population:
     cls = population(config["population"])
     options = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     required = tuple(n for n, f in options.items() if f.default is dataclasses.MISSING)
+    types = get_type_hints(cls)
     values = section(config, name, ("population", *required), tuple(options))
     arguments: dict[str, Any] = {}
     for field, value in values.items():
         if field == "population":
             continue
         allowed = cls.ranges.get(field)
-        if options[field].type == "Prior":
+        if types[field] is Prior:
             arguments[field] = prior_within(value, f"{name}.{field}", allowed)
-        elif options[field].type == "bool":
+        elif types[field] is bool:
             if not isinstance(value, bool):
                 raise PresetError(f"{name}.{field} = {value!r} must be true or false.")
             arguments[field] = value
         else:
-            require = require_whole if options[field].type == "int" else require_number
+            require = require_whole if types[field] is int else require_number
             require(f"{name}.{field}", value, allowed.low, allowed.high)
             arguments[field] = value
     made = cls(**arguments)
