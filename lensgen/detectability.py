@@ -55,22 +55,27 @@ def macro_jacobian(
 ) -> tuple[Tensor, list[tuple[str, str]]]:
     """Derivatives of the noise-free image with respect to the M macro parameters: `[B, H*W, M]`, and their names.
 
-    Exact, by forward-mode derivatives through the torch engine.
+    Exact, by forward-mode derivatives through the torch engine; those of all parameters at once, so that what depends
+    on none of them, the substructure's deflection, is worked out once.
     """
     names = _macro_parameters(scene)
-    columns = []
-    for name, parameter in names:
-        component = next(c for c in scene.components if c.name == name)
+    components = {component.name: component for component in scene.components}
+    values = tuple(components[name].parameters[parameter] for name, parameter in names)
 
-        def image(value: Tensor, name: str = name, parameter: str = parameter) -> Tensor:
-            changed = _with_parameter(scene, name, parameter, value)
-            return render(changed, observation, engine="torch", psf_choice=psf_choice)
+    def image(*values: Tensor) -> Tensor:
+        changed = scene
+        for (name, parameter), value in zip(names, values, strict=True):
+            changed = _with_parameter(changed, name, parameter, value)
+        return render(changed, observation, engine="torch", psf_choice=psf_choice)
 
-        value = component.parameters[parameter]
-        with torch.enable_grad():
-            tangent = torch.func.jvp(image, (value,), (torch.ones_like(value),))[1]
-        columns.append(tangent.flatten(1))
-    return torch.stack(columns, -1), names
+    def derivative(*direction: Tensor) -> Tensor:
+        return torch.func.jvp(image, values, direction)[1]
+
+    each = torch.eye(len(values), dtype=values[0].dtype, device=values[0].device)
+    directions = tuple(column.view(-1, 1).expand(-1, len(value)) for column, value in zip(each, values, strict=True))
+    with torch.enable_grad():
+        columns = torch.func.vmap(derivative)(*directions)
+    return columns.flatten(2).permute(1, 2, 0), names
 
 
 class _Band(NamedTuple):
