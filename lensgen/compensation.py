@@ -24,29 +24,34 @@ def compensated(lens: dict[str, Tensor], enclosed: tuple[Tensor, ...]) -> dict[s
     """The host's parameters beside substructure that brings `enclosed` (see Drawn): those that change, `[B]`.
 
     Inside r theta_E a power law has the mass r^(3 - gamma), in units of that inside theta_E. The host is the power law
-    that with the substructure has as much inside the first and the last of RADII; gamma stays within what an EPL can
-    have. A lens without a slope (sis, sie) gives up the mass inside theta_E, and its flux changes. ParameterError if
-    more than 0.9 of the mass would be taken.
+    that with the substructure has as much inside the first and the last of RADII. Where almost nothing would be left
+    inside the first, or gamma would leave what an EPL can have, the last one alone is held. A lens without a slope
+    (sis, sie) gives up the mass inside theta_E, and its flux changes. ParameterError if more than 0.9 would be taken.
     """
-    slope = lens.get("gamma", torch.full_like(lens["theta_E"], 2.0))
-    ratios = [lens["theta_E"].new_tensor(r) for r in RADII]
-    whole = [exact.power(r, 3.0 - slope) for r in ratios]
-    for mass, substructure in zip(whole, enclosed, strict=True):
-        if not fmath.holds(substructure <= MAX_SUBSTRUCTURE * mass):
-            raise ParameterError(
-                f"substructure brings {float((substructure / mass).max()):.2g} of the mass about the Einstein radius "
-                f"of a system; with compensation: realised at most {MAX_SUBSTRUCTURE} can be taken from the host. "
-                "Fix: lower the masses or the count."
-            )
-    inner, ring, outer = (mass - substructure for mass, substructure in zip(whole, enclosed, strict=True))
+    theta_E = lens["theta_E"]
+    within, ring, about = enclosed
     if "gamma" not in lens:
-        return {"theta_E": lens["theta_E"] * ring}
-    growth = exact.log(outer / inner) / exact.log(ratios[2] / ratios[0])  # 3 - gamma of the host
+        _require_a_host(ring)
+        return {"theta_E": theta_E * (1.0 - ring)}
+    small, large = theta_E.new_tensor(RADII[0]), theta_E.new_tensor(RADII[-1])
+    inner, outer = (exact.power(r, 3.0 - lens["gamma"]) for r in (small, large))
+    _require_a_host(about / outer)
+    left_inner = torch.maximum(inner - within, (1.0 - MAX_SUBSTRUCTURE) * inner)
+    left_outer = outer - about
+    growth = exact.log(left_outer / left_inner) / exact.log(large / small)  # 3 - gamma of the host
     gamma = (3.0 - growth).clamp(_SLOPES.low, _SLOPES.high)
-    inside = outer / exact.power(ratios[2], 3.0 - gamma)  # the host's mass inside theta_E
-    theta_E = lens["theta_E"] * exact.power(inside, 1.0 / (gamma - 1.0))
-    untouched = (enclosed[0] == 0.0) & (enclosed[2] == 0.0)  # to the bit
+    left = left_outer / exact.power(large, 3.0 - gamma)  # of the host inside theta_E
+    untouched = (within == 0.0) & (about == 0.0)  # to the bit
     return {
-        "theta_E": torch.where(untouched, lens["theta_E"], theta_E),
+        "theta_E": torch.where(untouched, theta_E, theta_E * exact.power(left, 1.0 / (gamma - 1.0))),
         "gamma": torch.where(untouched, lens["gamma"], gamma),
     }
+
+
+def _require_a_host(share: Tensor) -> None:
+    if not fmath.holds(share <= MAX_SUBSTRUCTURE):
+        raise ParameterError(
+            f"substructure brings {float(share.max()):.2g} of the mass about the Einstein radius of a system; with "
+            f"compensation: realised at most {MAX_SUBSTRUCTURE} can be taken from the host. Fix: lower the masses or "
+            "the count."
+        )
