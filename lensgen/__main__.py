@@ -45,15 +45,19 @@ class Preview:
     columns: int = 8
     differences: bool = False
     """One image of each class instead, beside it what the substructure changed."""
+    truth: bool = False
+    """One image of each class instead, beside it source, convergence and magnification."""
     also: list[str] = field(default_factory=list)
     """With --differences: more presets, a row each."""
 
     def run(self) -> None:
-        from lensgen.plot import class_differences, gallery, png
+        from lensgen.plot import class_differences, gallery, png, truth_panels
 
         if self.differences:
             presets = [self.choice.preset, *self.also]
             figure = class_differences([replace(self.choice, preset=preset).simulator() for preset in presets])
+        elif self.truth:
+            figure = truth_panels(self.choice.simulator())
         else:
             figure = gallery(self.choice.simulator().batch(self.start, self.count), self.columns)
         self.out.parent.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,26 @@ class Batch:
             images of another class: mask by label before taking a logarithm. `noise.total_exposure` is in s.
         index: `[B]` int64: with preset and seed, all that is needed to make the image again.
         pixel_scale: arcsec.
-        maps: truth that was asked for: "clean" and "smooth" `[B, C, H, W]`, "detectability" `[B]`.
+        maps: the truth that was asked for, as below.
+        bands: names of the C channels.
+
+    All maps are float tensors of the images' dtype, but for the mask; on the pixels of the image unless they say
+    otherwise, at the pixels' centres where they are no images. Images among them are noise-free, e-/s per pixel:
+
+    | name                 | shape            | what                                                                  |
+    |----------------------|------------------|-----------------------------------------------------------------------|
+    | clean                | `[B, C, H, W]`   | the image without noise, and not divided by its peak                  |
+    | smooth               | `[B, C, H, W]`   | the same without the substructure                                     |
+    | image_hr             | `[B, C, fH, fW]` | clean on pixels that are hr_factor times finer, flux per fine pixel   |
+    | source, lens_light   | `[B, C, H, W]`   | unlensed light, without PSF                                           |
+    | noise_map            | `[B, C, H, W]`   | standard deviation of the noise, in the image's unit before a division|
+    | deflection           | `[B, 2, H, W]`   | arcsec, towards x and y                                               |
+    | potential            | `[B, H, W]`      | arcsec^2; its gradient is the deflection                              |
+    | kappa, kappa_sub     | `[B, H, W]`      | convergence of all, of the substructure; 0 for points and thin rods   |
+    | magnification        | `[B, H, W]`      | signed: negative where images are mirrored                            |
+    | subhalo_mask         | `[B, H, W]` bool | near dense substructure (`lensgen.truth.subhalo_mask` has the rule)   |
+    | catalogue.*          | `[B, N]`, `[B]`  | parameters of each perturber, and their count: see `catalogue`        |
+    | detectability        | `[B]`            | chi-square of the substructure                                        |
     """
 
     image: Tensor
@@ -35,6 +54,7 @@ class Batch:
     index: Tensor
     pixel_scale: float
     maps: dict[str, Tensor] = field(default_factory=dict)
+    bands: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.index)
@@ -63,16 +83,32 @@ class Batch:
         """The batch on another device."""
         return self.map(lambda t: t.to(device, non_blocking=non_blocking))
 
-    def show(self, columns: int = 8) -> Figure:
-        """A labelled gallery of the images, with axes in arcsec."""
-        from lensgen.plot import gallery
+    @property
+    def catalogue(self) -> dict[str, dict[str, Tensor]]:
+        """The output "catalogue" by component and parameter, e.g. `catalogue["cdm.subhalos"]["center_x"]` `[B, N]`.
 
-        return gallery(self, columns=columns)
+        Parameters are those of the mass profile, in its units; in system i the first `["count"][i]` of the N slots are
+        in use, and the others 0.
+        """
+        tables: dict[str, dict[str, Tensor]] = {}
+        for name, values in self.maps.items():
+            kind, _, rest = name.partition(".")
+            if kind == "catalogue":
+                component, _, parameter = rest.rpartition(".")
+                tables.setdefault(component, {})[parameter] = values
+        return tables
+
+    def show(self, columns: int = 8) -> Figure:
+        """The images with axes in arcsec: a labelled gallery, or a row each where there are maps to show beside."""
+        from lensgen.plot import gallery, maps_beside, pictures_of
+
+        return maps_beside(self) if pictures_of(self) else gallery(self, columns=columns)
 
     def _repr_png_(self) -> bytes:
         from lensgen.plot import png
 
-        return png(self.show())
+        few = self.map(lambda t: t[: 8 if self.maps else 32])  # a notebook is to stay quick
+        return png(few.show())
 
     @staticmethod
     def cat(batches: list[Batch]) -> Batch:

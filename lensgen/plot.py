@@ -2,79 +2,67 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
+from dataclasses import replace
 
-import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.colors import AsinhNorm, Normalize
+from matplotlib.colors import Normalize, SymLogNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from lensgen import raytrace
 from lensgen.batch import Batch
+from lensgen.conventions import pixel_axis
+from lensgen.errors import ParameterError
+from lensgen.pictures import INCHES, LABEL, Picture, both_signs, brightness, draw, logarithmic, png, rgb, rows_of, white
+from lensgen.scene import Scene
 from lensgen.simulator import Simulator
 
-_INCHES = 1.55  # of one picture
+__all__ = [
+    "class_differences", "gallery", "maps_beside", "one_of_each_class", "pictures_of", "png", "scene_figure",
+    "truth_panels",
+]  # fmt: skip
 
 
-def png(figure: Figure, dpi: int = 110) -> bytes:
-    """A figure as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight")
-    return buffer.getvalue()
+def _band_name(batch: Batch, band: int) -> str:
+    return batch.bands[band] if batch.bands else f"band {band}"
 
 
-def _draw(axes: Axes, image: Tensor, pixel_scale: float, norm: Normalize, cmap: str):
-    """One image `[H, W]` on axes in arcsec, its origin in the middle and y upwards."""
-    height, width = image.shape
-    half_x, half_y = 0.5 * width * pixel_scale, 0.5 * height * pixel_scale
-    drawn = axes.imshow(
-        image.cpu().numpy(), origin="lower", extent=(-half_x, half_x, -half_y, half_y), norm=norm, cmap=cmap
-    )
-    axes.tick_params(labelsize=5, length=2)
-    return drawn
+def _images(batch: Batch, images: Tensor, i: int, title: str, weights: Tensor, colour: bool) -> list[Picture]:
+    """Image i of `[B, C, H, W]`: in colour where there are three bands, else a picture a band."""
+    if colour and images.shape[1] >= 3:
+        return [Picture(title, rgb(images[i], weights))]
+    pictures = []
+    for band, image in enumerate(images[i]):
+        name = f"\n{_band_name(batch, band)}" if images.shape[1] > 1 else ""
+        pictures.append(Picture(title + name, image, brightness(image)))
+    return pictures
 
 
-def _panel(axes: Axes, image: Tensor, pixel_scale: float, norm: Normalize, cmap: str, title: str) -> None:
-    """One image with its title and a colour bar."""
-    drawn = _draw(axes, image, pixel_scale, norm, cmap)
-    top = norm.vmax or 0.0
-    ticks = [-top, 0.0, top] if norm.vmin == -top else [0.0, 0.1 * top, top]
-    bar = axes.figure.colorbar(drawn, ax=axes, shrink=0.7, pad=0.02, ticks=ticks, format="%.2g")
-    bar.ax.minorticks_off()
-    bar.ax.tick_params(labelsize=4)
-    axes.set_title(title, fontsize=6, pad=2)
+def _name(batch: Batch, i: int) -> str:
+    return f"{batch.class_names[int(batch.label[i])]} #{int(batch.index[i])}"
 
 
-def _brightness(images: Tensor, noise: float) -> Normalize:
-    """asinh, linear below three times the noise: faint arcs and bright knots on one scale."""
-    low, high = float(images.quantile(0.005)), float(images.max())
-    return AsinhNorm(linear_width=max(3.0 * noise, 1e-6 * max(abs(high), 1e-30)), vmin=low, vmax=max(high, low + 1e-12))
+def gallery(batch: Batch, columns: int = 8, colour: bool = True) -> Figure:
+    """Every image of a batch, each on its own scale, labelled with class, index and theta_E.
 
-
-def _noise_level(images: Tensor) -> float:
-    """Robust sky rms: the median absolute deviation of the fainter half of the pixels."""
-    flat = images.flatten()
-    faint = flat[flat <= flat.median()]
-    return float((faint - faint.median()).abs().median()) * 1.48 + 1e-3 * float(flat.max() - flat.median())
-
-
-def gallery(batch: Batch, columns: int = 8) -> Figure:
-    """The first channel of every image of a batch, each on its own scale, labelled with class, index and theta_E."""
-    columns = min(columns, len(batch))
-    rows = -(-len(batch) // columns)
-    figure = Figure(figsize=(_INCHES * columns, (_INCHES + 0.22) * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for i, axes in zip(range(len(batch)), grid.flat, strict=False):
-        axes.set_axis_on()
-        image = batch.image[i, 0]
-        _draw(axes, image, batch.pixel_scale, _brightness(image, _noise_level(image)), "inferno")
+    Images of three bands or more are red, green and blue if `colour`; otherwise there is a picture a band.
+    """
+    weights = white(batch.image)
+    pictures = []
+    for i in range(len(batch)):
         theta_E = f', θ$_E$ {float(batch.params["lens.theta_E"][i]):.2f}"' if "lens.theta_E" in batch.params else ""
-        axes.set_title(f"{batch.class_names[int(batch.label[i])]} #{int(batch.index[i])}{theta_E}", fontsize=5.5, pad=2)
-    figure.supxlabel("arcsec", fontsize=6)
+        pictures += _images(batch, batch.image, i, _name(batch, i) + theta_E, weights, colour)
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    figure = Figure(figsize=(INCHES * columns, (INCHES + 0.22) * rows), layout="compressed")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat[len(pictures) :]:
+        axes.set_axis_off()
+    for axes, picture in zip(grid.flat, pictures, strict=False):
+        draw(axes, picture, batch.pixel_scale, bar=False)
+    figure.supxlabel(LABEL, fontsize=6)
+    figure.supylabel(LABEL, fontsize=6)
     return figure
 
 
@@ -94,20 +82,144 @@ def one_of_each_class(simulator: Simulator, skip: int = 0) -> Tensor:
 def class_differences(simulators: Sequence[Simulator], skip: int = 0) -> Figure:
     """For each preset and class: an image, and the noise-free difference to the same lens without substructure.
 
-    The difference is in units of the noise-free peak; its colours are symmetric about 0, each on its own scale.
+    The difference is in units of the noise-free peak of the first band; its colours are symmetric about 0, each on
+    its own scale.
     """
-    classes = max(len(s.class_names) for s in simulators)
-    figure = Figure(figsize=(2.0 * _INCHES * classes + 0.8, 1.05 * _INCHES * len(simulators)), layout="constrained")
-    grid = np.atleast_2d(figure.subplots(len(simulators), 2 * classes, squeeze=False))
-    for row, simulator in zip(grid, simulators, strict=True):
+    rows, scales = [], []
+    for simulator in simulators:
         made = simulator.with_outputs("image", "clean", "smooth").batch(indices=one_of_each_class(simulator, skip))
-        clean, smooth = made.maps["clean"], made.maps["smooth"]
-        differences = (clean - smooth) / clean.flatten(1).amax(1).view(-1, 1, 1, 1)
-        for k, name in enumerate(simulator.class_names):
-            norm = _brightness(made.image[k], _noise_level(made.image[k]))
-            _panel(row[2 * k], made.image[k, 0], made.pixel_scale, norm, "inferno", f"{name} #{int(made.index[k])}")
-            reach = max(float(differences[k].abs().max()), 1e-6)
-            norm = Normalize(-reach, reach)
-            _panel(row[2 * k + 1], differences[k, 0], made.pixel_scale, norm, "RdBu_r", "with - without, / peak")
-        row[0].set_ylabel(f"{simulator.preset.name}\narcsec", fontsize=6)
-    return figure
+        clean, smooth = made.maps["clean"][:, 0], made.maps["smooth"][:, 0]
+        row = []
+        for k in range(len(made)):
+            row.append(Picture(_name(made, k), made.image[k, 0], brightness(made.image[k, 0])))
+            difference = (clean[k] - smooth[k]) / clean[k].max()
+            reach = max(float(difference.abs().max()), 1e-6)
+            row.append(Picture("with - without, / peak", difference, Normalize(-reach, reach), "RdBu_r"))
+        rows.append(row)
+        scales.append(made.pixel_scale)
+    return rows_of(rows, scales, 1.15, [simulator.preset.name for simulator in simulators])
+
+
+# What a map is drawn with; a map that is not here is no picture.
+_IMAGES = ("clean", "smooth", "image_hr", "source", "lens_light", "noise_map")
+_TITLES = {
+    "clean": "clean, e-/s", "smooth": "without substructure, e-/s", "image_hr": "fine pixels, e-/s",
+    "source": "source, e-/s", "lens_light": "lens light, e-/s", "noise_map": "noise, standard deviation",
+    "potential": "potential ψ, arcsec$^2$", "kappa": "convergence κ", "kappa_sub": "κ of the substructure",
+    "magnification": "magnification µ", "subhalo_mask": "subhalo mask",
+}  # fmt: skip
+TRUTH_PANELS = ("clean", "source", "kappa", "magnification", "kappa_sub")
+_OUTLINED = "subhalo_mask"  # drawn into kappa_sub, where point masses have no convergence
+
+
+def pictures_of(batch: Batch) -> tuple[str, ...]:
+    """The maps of a batch that can be shown beside its images."""
+    return tuple(name for name in batch.maps if name in _TITLES or name == "deflection")
+
+
+def _map_pictures(batch: Batch, name: str, i: int, weights: Tensor) -> list[Picture]:
+    values = batch.maps[name]
+    if name in _IMAGES:
+        pictures = _images(batch, values, i, _TITLES[name], weights, name != "noise_map")
+        return [replace(p, finer=values.shape[-1] // batch.image.shape[-1]) for p in pictures]
+    if name == "deflection":
+        return [
+            Picture(f"deflection α$_{axis}$, arcsec", values[i, k], both_signs(values[i, k]), "RdBu_r")
+            for k, axis in enumerate("xy")
+        ]
+    title, one = _TITLES[name], values[i]
+    inverse = 1.0 / batch.maps["magnification"][i] if "magnification" in batch.maps else None
+    if name == "subhalo_mask":
+        return [Picture(title, one.float(), Normalize(0.0, 1.0), "gray", bar=False)]
+    if name == "magnification":
+        return [Picture(title, one, SymLogNorm(1.0, vmin=-100.0, vmax=100.0, clip=True), "PuOr_r", outline=inverse)]
+    if name == "potential":
+        return [Picture(title, one, Normalize(float(one.min()), float(one.max())), "viridis")]
+    outline = None
+    if name == "kappa_sub" and _OUTLINED in batch.maps:
+        outline = batch.maps[_OUTLINED][i].float() - 0.5
+    if not bool((one > 0.0).any()):
+        return [Picture(f"{title} = 0", one, Normalize(0.0, 1.0), "Greys", outline=outline, bar=False)]
+    negative = name == "kappa_sub" and bool((one < 0.0).any())  # a sheet that balances the subhalos
+    norm = both_signs(one) if negative else logarithmic(one)
+    return [Picture(title, one, norm, "RdBu_r" if negative else "viridis", outline=outline)]
+
+
+def _truth_rows(batch: Batch, rows: Sequence[int], names: Sequence[str]) -> Figure:
+    weights = white(batch.image)
+    pictures = []
+    for i in rows:
+        row = _images(batch, batch.image, i, _name(batch, i), weights, True)
+        for name in names:
+            row += _map_pictures(batch, name, i, weights)
+        pictures.append(row)
+    return rows_of(pictures, [batch.pixel_scale] * len(pictures))
+
+
+def maps_beside(batch: Batch, rows: int = 8) -> Figure:
+    """The first images of a batch, a row each: beside each image its maps."""
+    return _truth_rows(batch, range(min(rows, len(batch))), pictures_of(batch))
+
+
+def truth_panels(made: Batch | Simulator, skip: int = 0) -> Figure:
+    """One image of each class, and beside it what is true of it: the noise-free image, the source, convergence,
+    magnification with critical curves, and the convergence of the substructure.
+
+    Args:
+        made: a simulator, or a batch that has these maps; of a batch the first image of each class that it holds.
+        skip: how many images of each class a simulator passes over.
+    """
+    if isinstance(made, Simulator):
+        made = made.with_outputs(*TRUTH_PANELS, _OUTLINED).batch(indices=one_of_each_class(made, skip))
+    missing = [name for name in TRUTH_PANELS if name not in made.maps]
+    if missing:
+        raise ParameterError(
+            f"truth panels show the maps {', '.join(TRUTH_PANELS)}; this batch lacks {', '.join(missing)}. "
+            f"Fix: Simulator(..., outputs={TRUTH_PANELS!r})."
+        )
+    labels = made.label.tolist()
+    return _truth_rows(made, [labels.index(k) for k in sorted(set(labels))], TRUTH_PANELS)
+
+
+@torch.no_grad()
+def _traced(scene: Scene, half: float, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(light, convergence, inverse magnification) of one system on a square of this half-width, `[size, size]` each."""
+    axis = pixel_axis(size, 2.0 * half / size).to(scene.device)
+    y, x = (t.flatten() for t in torch.meshgrid(axis, axis, indexing="ij"))
+    light = raytrace.surface_brightness(scene.source, *raytrace.source_position(scene, x, y))
+    light = light + raytrace.surface_brightness(scene.lens_light, x, y)
+    maps = (light, raytrace.convergence(scene, x, y), 1.0 / raytrace.magnification(scene, x, y))
+    return tuple(m.reshape(-1, size, size)[0] for m in maps)  # type: ignore[return-value]
+
+
+def field_of(scene: Scene) -> float:
+    """Half-width in arcsec of a square about the origin that shows one system: critical curves lie within it, and
+    outside it the light is below 3 % of its peak."""
+    half = 0.5
+    while half < 60.0:
+        light, _, inverse = _traced(scene, half, 48)
+        border = torch.ones_like(light, dtype=torch.bool)
+        border[1:-1, 1:-1] = False
+        if bool((inverse[border] > 0.0).all()) and bool((light[border] <= 0.03 * light.max()).all()):
+            return 1.15 * half
+        half *= 1.25
+    return half
+
+
+def scene_figure(scene: Scene, systems: int = 4) -> Figure:
+    """The first systems of a scene, a row each: light as it would be seen without optics, and the convergence with
+    critical curves."""
+    rows, scales = [], []
+    for i in range(min(systems, len(scene))):
+        one = scene.select(torch.tensor([i], device=scene.device)).to(dtype=torch.float64)
+        half = field_of(one)
+        light, kappa, inverse = _traced(one, half, 200)
+        norm = logarithmic(kappa) if bool((kappa > 0.0).any()) else Normalize(-1.0, 1.0)
+        rows.append(
+            [
+                Picture(f"system {i}: light, flux per arcsec$^2$", light, brightness(light), outline=inverse),
+                Picture("convergence κ, critical curves", kappa, norm, "viridis", outline=inverse),
+            ]
+        )
+        scales.append(2.0 * half / 200)
+    return rows_of(rows, scales, 1.5)

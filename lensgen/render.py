@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
@@ -17,6 +17,12 @@ from lensgen.errors import EngineError, ParameterError, unknown_name
 from lensgen.notice import say_once
 from lensgen.observation import Noise, Observation
 from lensgen.scene import Scene
+
+# What a simulator can put out: by plain renders, or by no engine at all; and by tracing rays through the lens.
+RENDERED = (
+    "image", "clean", "smooth", "image_hr", "source", "lens_light", "noise_map", "subhalo_mask", "catalogue",
+)  # fmt: skip
+TRACED = ("deflection", "potential", "kappa", "kappa_sub", "magnification", "detectability")
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,7 @@ class Engine:
         summary: in a few words.
         devices, dtypes: that it renders on and in.
         derivatives: whether gradients flow through its images.
+        outputs: that it gives, of RENDERED and TRACED.
         needs: the package it cannot do without.
         options: for `render`.
     """
@@ -39,6 +46,7 @@ class Engine:
     devices: tuple[str, ...]
     dtypes: tuple[torch.dtype, ...]
     derivatives: bool = False
+    outputs: tuple[str, ...] = RENDERED
     needs: str = "torch"
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -77,7 +85,7 @@ ENGINES: dict[str, Engine] = {
     "cpu_closed": replace(_FUSED, summary="as cpu, without tables of halos", options={"tabulated": False}),
     "torch": Engine(
         "lensgen.torch_engine", "plain torch, any device, differentiable", ("cpu", "cuda"),
-        (torch.float32, torch.float64), derivatives=True,
+        (torch.float32, torch.float64), derivatives=True, outputs=RENDERED + TRACED,
     ),
 }  # fmt: skip
 AUTO = ("cpu", "torch")  # the faster first
@@ -101,10 +109,11 @@ def _cannot(engine: str, reason: str) -> EngineError:
     )
 
 
-def pick_engine(engine: str, device: torch.device, dtype: torch.dtype) -> str:
+def pick_engine(engine: str, device: torch.device, dtype: torch.dtype, outputs: Sequence[str] = ()) -> str:
     """ "auto" or an engine's name -> the engine for images of this dtype on this device.
 
-    Raises UnknownNameError for a name that is not there, EngineError for an engine that cannot.
+    "auto" leaves `outputs` that it does not give to torch. Raises UnknownNameError for a name that is not there,
+    EngineError for an engine that cannot.
     """
     if engine == "auto":
         for name in AUTO:
@@ -115,6 +124,9 @@ def pick_engine(engine: str, device: torch.device, dtype: torch.dtype) -> str:
         raise unknown_name("engine", engine, (*ENGINES, "auto"))
     if (reason := ENGINES[engine].unfit(device, dtype)) is not None:
         raise _cannot(engine, reason)
+    for output in outputs:
+        if output not in ENGINES[engine].outputs:
+            raise _cannot(engine, f"of the outputs it gives {', '.join(ENGINES[engine].outputs)}, but not {output!r}")
     return engine
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from lensgen.errors import ParameterError, lookup, require_whole
 from lensgen.profile import LightProfile, MassProfile, Profile
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 P = TypeVar("P", bound=Profile)
 
@@ -200,3 +203,14 @@ class Scene:
         return self.map(
             lambda t: t.to(device=device, dtype=dtype if t.is_floating_point() else None), lambda t: t.to(device=device)
         )
+
+    def show(self, systems: int = 4) -> Figure:
+        """The first systems, a row each: light, and convergence with critical curves, with axes in arcsec."""
+        from lensgen.plot import scene_figure
+
+        return scene_figure(self, systems)
+
+    def _repr_png_(self) -> bytes:
+        from lensgen.plot import png
+
+        return png(self.show())

@@ -14,12 +14,12 @@ from torch import Tensor
 from lensgen.batch import Batch
 from lensgen.draw import Systems, draw, draw_label
 from lensgen.errors import ParameterError, require_whole, unknown_name
-from lensgen.observation import Noise
+from lensgen.observation import MAX_SIZE, Noise
 from lensgen.preset import Preset, load_preset
 from lensgen.render import pick_engine
 from lensgen.rng import RandomSource
 from lensgen.substructure.population import Draws
-from lensgen.truth import TRUTHS, View
+from lensgen.truth import TRUTHS, View, truth
 
 OUTPUTS = ("image", *TRUTHS)
 _BLOCK = 1024  # systems drawn at a time: bounds memory, and changes no bit
@@ -51,12 +51,14 @@ class Simulator:
         device: "auto", "cpu", "cuda", "cuda:N".
         engine: "auto" or the name of a renderer.
         split: "train", "val" or "test": three disjoint worlds of the same seed.
-        outputs: what to put into `Batch.maps`: "clean" (noise-free), "smooth" (noise-free, without substructure),
-            "detectability" (chi-square of the substructure). "image" is made whether it is named or not.
+        outputs: what to put into `Batch.maps`, which describes each (`lensgen.simulator.OUTPUTS` lists the names).
+            "image" is made whether it is named or not.
         dtype: torch.float32 or torch.float64, of images and maps.
+        hr_factor: 1 to 8, how many pixels of the output "image_hr" make up the side of one of the image.
 
     Raises:
         UnknownNameError, PresetError, ParameterError: naming the value and the fix.
+        EngineError: the engine that was named cannot do this, or gives no such output.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Simulator:
         split: str = "train",
         outputs: tuple[str, ...] = ("image",),
         dtype: torch.dtype = torch.float32,
+        hr_factor: int = 2,
     ) -> None:
         if isinstance(outputs, str):
             raise ParameterError(f"outputs = {outputs!r}: give several names, e.g. ('image', {outputs!r}).")
@@ -76,13 +79,20 @@ class Simulator:
                 raise unknown_name("output", name, OUTPUTS)
         if dtype not in (torch.float32, torch.float64):
             raise ParameterError(f"dtype = {dtype}: use torch.float32 or torch.float64.")
+        require_whole("hr_factor", hr_factor, 1, 8)
         self.preset = load_preset(preset)
+        if "image_hr" in outputs and max(self.preset.image_shape[1:]) * hr_factor > MAX_SIZE:
+            raise ParameterError(
+                f"hr_factor = {hr_factor} makes {max(self.preset.image_shape[1:]) * hr_factor} pixels on a side, more "
+                f"than {MAX_SIZE}. Fix: a smaller hr_factor or grid.size."
+            )
         self.random = RandomSource(seed, split)
         self.device = resolve_device(device)
-        pick_engine(engine, self.device, dtype)  # refuses what cannot be
+        pick_engine(engine, self.device, dtype, outputs)  # refuses what cannot be
         self.engine = engine
         self.outputs = tuple(outputs)
         self.dtype = dtype
+        self.hr_factor = hr_factor
 
     def __repr__(self) -> str:
         return (
@@ -125,6 +135,7 @@ class Simulator:
             "split": self.random.split,
             "outputs": self.outputs,
             "dtype": self.dtype,
+            "hr_factor": self.hr_factor,
         }
         return Simulator(**(arguments | changes))
 
@@ -184,6 +195,7 @@ class Simulator:
             View(
                 systems, k, band.observation,
                 Noise(self.preset.recipe, band.detector, systems.exposure[k], self.random, index, k), self.engine,
+                self.hr_factor,
             )
             for k, band in enumerate(self.preset.bands)
         ]  # fmt: skip
@@ -197,7 +209,8 @@ class Simulator:
             params=systems.params,
             index=index,
             pixel_scale=self.preset.bands[0].observation.pixel_scale,
-            maps={name: TRUTHS[name](views) for name in self.outputs if name in TRUTHS},
+            maps=truth(self.outputs, views),
+            bands=tuple(band.name for band in self.preset.bands),
         )
 
     @cached_property
@@ -222,7 +235,7 @@ class Simulator:
         preset = self.preset
         if preset.recipe.noiseless or preset.normalise == "peak":
             images = self._like(seed=0, split="train", outputs=("image",)).batch(0, 64).image
-            return tuple(0.01 * images.flatten(2).amax(2).median(0).values.tolist())
+            return tuple((0.01 * images.flatten(2).amax(2).median(0).values).tolist())
         half = torch.full((1, 1), 0.5, dtype=torch.float64)
         scales = []
         for band in preset.bands:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -87,9 +88,8 @@ def _single_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _in_chunks(work: Callable[[Tensor], Tensor], order: Tensor, row: int) -> Tensor:
-    """`work(systems)` for all systems `[B]`, in chunks of one size taken along `order`; results in their own order."""
-    size = chunk_size(row, order.device)
+def _in_chunks(work: Callable[[Tensor], Tensor], order: Tensor, size: int) -> Tensor:
+    """`work(systems)` for all systems `[B]`, `size` at a time along `order`; results in their own order."""
     done = []
     with _single_thread():
         for chunk in order.split(size):
@@ -103,24 +103,54 @@ def refusal(scene: Scene, observation: Observation, noise: Noise | None) -> str 
     return None
 
 
+def _rays(observation: Observation, scene: Scene) -> tuple[Tensor, Tensor]:
+    """x and y of all rays, padded with zeros, as the scene's formulas take them."""
+    x, y = (
+        torch.nn.functional.pad(t, (0, _padded(t.numel()) - t.numel())).to(device=scene.device, dtype=scene.dtype)
+        for t in observation.rays()
+    )
+    return x, y
+
+
+def _fullest_last(scene: Scene) -> Tensor:
+    """An order of the systems that has like with like: a chunk loops over the slots of its fullest system."""
+    used = sum((c.count for c in scene.components if c.count is not None), torch.zeros(len(scene), device=scene.device))
+    return torch.argsort(used, stable=True)
+
+
 def render(scene: Scene, observation: Observation, noise: Noise | None, psf_choice: Tensor | None) -> Tensor:
     """Images `[B, H, W]` in the scene's dtype, e-/s per pixel (or in the unit of the noise recipe)."""
     device = scene.device
     dtype = scene.dtype
     scene = scene.to(dtype=dtype)
-    rays = observation.rays()
-    x, y = (
-        torch.nn.functional.pad(t, (0, _padded(t.numel()) - t.numel())).to(device=device, dtype=dtype) for t in rays
-    )
-    used = sum((c.count for c in scene.components if c.count is not None), torch.zeros(len(scene), device=device))
-    order = torch.argsort(used, stable=True)  # like with like: a chunk loops over the slots of its fullest system
+    x, y = _rays(observation, scene)
+    order = _fullest_last(scene)
 
     def work(systems: Tensor) -> Tensor:
         choice = None if psf_choice is None else psf_choice[systems]
         return _clean(scene.select(systems), observation, x, y, choice)
 
-    clean = _in_chunks(work, order, rays[0].numel())
+    rays = observation.supersampling**2 * observation.height * observation.width
+    clean = _in_chunks(work, order, chunk_size(rays, device))
     if noise is None:
         return clean
     every = torch.arange(len(scene), device=device)
-    return _in_chunks(lambda systems: _noisy(clean[systems], noise, systems), every, clean[0].numel())
+    size = chunk_size(clean[0].numel(), device)
+    return _in_chunks(lambda systems: _noisy(clean[systems], noise, systems), every, size)
+
+
+def at_pixels(scene: Scene, observation: Observation, what: Callable[[Scene, Tensor, Tensor], Tensor]) -> Tensor:
+    """`what(scene, x, y)`, `[K, ..., P]`, at the centres of the pixels of all systems: `[B, ..., H, W]`.
+
+    x and y are `[K, P]`, in the scene's dtype.
+    """
+    pixels = replace(observation, supersampling=1)
+    x, y = _rays(pixels, scene)
+    size = pixels.height * pixels.width
+
+    def work(systems: Tensor) -> Tensor:
+        shape = (len(systems), -1)
+        return what(scene.select(systems), x.expand(shape), y.expand(shape))[..., :size]
+
+    few = -(-chunk_size(size, scene.device) // 4)  # float64, derivatives: more memory than an image takes
+    return _in_chunks(work, _fullest_last(scene), few).unflatten(-1, (pixels.height, pixels.width))

@@ -17,13 +17,15 @@ LAYERS = (
     {"conventions", "fmath", "parameters", "errors", "rng", "files", "exact", "profile", "cosmology", "notice"},
     {"priors", "mass", "light", "scene"},
     {"raytrace", "psf", "noise", "batch", "substructure", "instruments", "observation"},
-    {"preset_fields", "torch_engine", "cpu_engine"},
+    {"preset_fields", "preset_optics", "torch_engine", "cpu_engine", "compensation"},
     {"preset"},
     {"draw", "render"},
     {"cpu_draw"},
     {"detectability"},
+    {"truth"},
     {"simulator"},
     {"stream", "benchmark", "datacard"},
+    {"pictures"},
     {"write", "plot", "__main__"},
 )
 LAYER_OF = {module: i for i, layer in enumerate(LAYERS) for module in layer}
