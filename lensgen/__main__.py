@@ -48,14 +48,15 @@ class Preview:
     truth: bool = False
     """One image of each class instead, beside it source, convergence and magnification."""
     also: list[str] = field(default_factory=list)
-    """With --differences: more presets, a row each."""
+    """More presets, a row each: two images of each class, or with --differences one and what substructure changed."""
 
     def run(self) -> None:
-        from lensgen.plot import class_differences, gallery, png, truth_panels
+        from lensgen.plot import class_differences, classes_of, gallery, png, truth_panels
 
-        if self.differences:
+        if self.differences or self.also:
             presets = [self.choice.preset, *self.also]
-            figure = class_differences([replace(self.choice, preset=preset).simulator() for preset in presets])
+            simulators = [replace(self.choice, preset=preset).simulator() for preset in presets]
+            figure = (class_differences if self.differences else classes_of)(simulators)
         elif self.truth:
             figure = truth_panels(self.choice.simulator())
         else:

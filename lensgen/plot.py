@@ -19,8 +19,8 @@ from lensgen.scene import Scene
 from lensgen.simulator import Simulator
 
 __all__ = [
-    "class_differences", "gallery", "maps_beside", "one_of_each_class", "pictures_of", "png", "scene_figure",
-    "truth_panels",
+    "class_differences", "classes_of", "gallery", "maps_beside", "one_of_each_class", "pictures_of", "png",
+    "scene_figure", "truth_panels",
 ]  # fmt: skip
 
 
@@ -77,6 +77,23 @@ def one_of_each_class(simulator: Simulator, skip: int = 0) -> Tensor:
         labels += simulator.labels(torch.arange(start, start + size)).tolist()
         start += size
     return torch.tensor([[i for i, label in enumerate(labels) if label == k][skip] for k in wanted])
+
+
+def classes_of(simulators: Sequence[Simulator], skip: int = 0) -> Figure:
+    """A row of images for each preset: two of each class, of three bands in colour; of two, the first."""
+    rows, scales = [], []
+    for simulator in simulators:
+        index = torch.stack([one_of_each_class(simulator, skip + k) for k in (0, 1)], 1).flatten()
+        made = simulator.batch(indices=index)
+        weights = white(made.image)
+        rows.append(
+            [
+                replace(_images(made, made.image, i, _name(made, i), weights, True)[0], bar=False)
+                for i in range(len(index))
+            ]
+        )
+        scales.append(made.pixel_scale)
+    return rows_of(rows, scales, 1.0, [simulator.preset.name for simulator in simulators])
 
 
 def class_differences(simulators: Sequence[Simulator], skip: int = 0) -> Figure:

@@ -12,7 +12,7 @@ from lensgen.errors import ParameterError
 from lensgen.light import light_profile
 from lensgen.mass import mass_profile
 from lensgen.pictures import rgb
-from lensgen.plot import class_differences, gallery, scene_figure, truth_panels
+from lensgen.plot import class_differences, classes_of, gallery, scene_figure, truth_panels
 
 PNG = b"\x89PNG"
 BANDS = {
@@ -165,3 +165,12 @@ def test_preview_of_the_truth(tmp_path) -> None:
     out = tmp_path / "new" / "truth.png"
     Preview(Choice(set=("grid.size=16",), device="cpu", engine="torch"), out=out, truth=True).run()
     assert out.read_bytes().startswith(PNG)
+
+
+def test_a_row_of_classes_for_each_preset() -> None:
+    presets = ("model_a", "euclid_nisp")
+    made = classes_of([Simulator(name, device="cpu").override({"grid.size": 12}) for name in presets])
+    titles = [axes.get_title() for axes in made.axes]
+    assert sum("cdm" in title for title in titles) == 4 and sum("axion" in title for title in titles) == 4
+    labels = " ".join(axes.get_ylabel() for axes in made.axes)
+    assert all(name in labels for name in presets) and "arcsec" in labels
