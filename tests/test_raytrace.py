@@ -39,9 +39,9 @@ def far_from_points(scene: Scene, x: torch.Tensor, y: torch.Tensor, distance: fl
     """`[B, P]`: which positions lie farther than `distance` from every mass, and from the rod, of each system."""
     far = torch.ones(len(scene), len(x), dtype=torch.bool)
     for component in scene.mass:
-        if component.count is None:
-            continue
         p = component.parameters
+        if component.count is None or "center_x" not in p:  # a sheet or a shear is smooth everywhere
+            continue
         for slot in range(p["center_x"].shape[1]):
             dx, dy = x - p["center_x"][:, slot, None], y - p["center_y"][:, slot, None]
             if "half_length" in p:
