@@ -46,7 +46,7 @@ def principal_axes(e1: Tensor, e2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return c, fm.cos(phi), fm.sin(phi)
 
 
-def sheared(x: Tensor, y: Tensor, e1: Tensor, e2: Tensor) -> tuple[Tensor, Tensor]:
+def sheared(x: Tensor, y: Tensor, e1: Tensor | float, e2: Tensor | float) -> tuple[Tensor, Tensor]:
     """zeta = z - e conj(z), z = x + iy: |zeta| is constant on the ellipses of e, and smooth at e = 0."""
     return (1.0 - e1) * x - e2 * y, (1.0 + e1) * y - e2 * x
 
@@ -58,7 +58,7 @@ def elliptical_radius(x: Tensor, y: Tensor, e1: Tensor, e2: Tensor, floor: float
     return fm.sqrt(fm.maximum((u * u + v * v) / n, floor * floor))
 
 
-def direction(x: Tensor, y: Tensor, e1: Tensor, e2: Tensor, floor: float) -> tuple[Tensor, ...]:
+def direction(x: Tensor, y: Tensor, e1: Tensor | float, e2: Tensor | float, floor: float) -> tuple[Tensor, ...]:
     """zeta as (|zeta|, cosine, sine), and w = conj(e) (zeta / |zeta|)^2 as (real, imaginary); |zeta| >= floor.
 
     Deflections of elliptical lenses are series in powers of w, which has no direction where e = 0.

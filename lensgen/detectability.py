@@ -97,8 +97,9 @@ def detectability(systems: Systems, observations: Sequence[Observation], noises:
     """chi-square of each system's substructure in all bands, `[B]`; 0 for a system that has none, infinite without
     noise. Amplitudes of light are refitted in each band, everything else to all bands together."""
     bands = [
-        _Band(*(s.to(dtype=torch.float64) for s in systems.in_band(k)), observation, noise, systems.psf_choice[k])
+        _Band(scene.to(dtype=torch.float64), smooth.to(dtype=torch.float64), observation, noise, systems.psf_choice[k])
         for k, (observation, noise) in enumerate(zip(observations, noises, strict=True))
+        for scene, smooth in (systems.in_band(k),)
     ]
     parts = torch.arange(len(systems.scene), device=systems.scene.device).split(_AT_A_TIME)
     return torch.cat([_left_after_refit([b.select(rows) for b in bands]) for rows in parts]).to(systems.scene.dtype)

@@ -279,17 +279,16 @@ def population_from(config: Any, name: str) -> Population:
     for field, value in values.items():
         if field == "population":
             continue
-        allowed = cls.ranges.get(field)
         if types[field] is Prior:
-            arguments[field] = prior_within(value, f"{name}.{field}", allowed)
-        elif types[field] is bool:
+            arguments[field] = prior_within(value, f"{name}.{field}", cls.ranges[field])
+            continue
+        if types[field] is bool:
             if not isinstance(value, bool):
                 raise PresetError(f"{name}.{field} = {value!r} must be true or false.")
-            arguments[field] = value
         else:
             require = require_whole if types[field] is int else require_number
-            require(f"{name}.{field}", value, allowed.low, allowed.high)
-            arguments[field] = value
+            require(f"{name}.{field}", value, cls.ranges[field].low, cls.ranges[field].high)
+        arguments[field] = value
     made = cls(**arguments)
     made.capacity  # noqa: B018 raises if the counts are impossible
     return made
