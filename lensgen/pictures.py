@@ -20,7 +20,7 @@ from lensgen.conventions import pixel_axis
 
 INCHES = 1.55  # of one picture
 LABEL = "arcsec"
-_OUTLINE = "#00bcd4"
+_OUTLINE = "#00e5ff"
 _SOFT = 8.0  # Lupton's Q: how far into the bright parts colours are kept
 
 
