@@ -39,7 +39,7 @@ class Benchmark(Dataset[tuple[Tensor, Tensor]]):
         split: "test", "val" or "train".
         size: number of images.
         device, engine: as for Simulator.
-        outputs: truth beside the images, as for Simulator.
+        outputs, hr_factor: truth beside the images, as for Simulator.
         overrides: changes to the preset, as for Simulator.override. They make another benchmark.
     """
 
@@ -51,11 +51,12 @@ class Benchmark(Dataset[tuple[Tensor, Tensor]]):
         device: str | torch.device = "auto",
         engine: str = "auto",
         outputs: tuple[str, ...] = ("image",),
+        hr_factor: int = 2,
         overrides: Mapping[str, Any] | None = None,
     ) -> None:
         require_whole("size", size, 1, 2**31)
         self.size = size
-        self.simulator = Simulator(preset, SEED, device, engine, split, outputs)
+        self.simulator = Simulator(preset, SEED, device, engine, split, outputs, hr_factor=hr_factor)
         if overrides:
             self.simulator = self.simulator.override(overrides)
 

@@ -24,7 +24,7 @@ class LensStream(IterableDataset[Batch]):
     the main process does not move with them, so `skip` what was received before the next loader.
 
     Args:
-        preset, seed, device, engine, split, outputs: as for Simulator.
+        preset, seed, device, engine, split, outputs, hr_factor: as for Simulator.
         batch_size: images a batch, on each rank.
         rank, world_size: this process's place among all.
         batches: how many this rank yields in all; None for no end.
@@ -44,13 +44,14 @@ class LensStream(IterableDataset[Batch]):
         batches: int | None = None,
         overrides: Mapping[str, Any] | None = None,
         outputs: tuple[str, ...] = ("image",),
+        hr_factor: int = 2,
     ) -> None:
         require_whole("batch_size", batch_size, 1, 2**31)
         require_whole("world_size", world_size, 1, 2**20)
         require_whole("rank", rank, 0, world_size - 1)
         if batches is not None:
             require_whole("batches", batches, 0, 2**62)
-        self.simulator = Simulator(preset, seed, device, engine, split, outputs)
+        self.simulator = Simulator(preset, seed, device, engine, split, outputs, hr_factor=hr_factor)
         if overrides:
             self.simulator = self.simulator.override(overrides)
         self.batch_size = batch_size
