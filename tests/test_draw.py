@@ -8,12 +8,12 @@ import pytest
 import scipy.stats
 import torch
 
-import lensgen
 from lensgen import Preset, Scene, load_preset, raytrace
 from lensgen.draw import Systems, draw, draw_label
 from lensgen.errors import ParameterError
 from lensgen.rng import RandomSource
 from lensgen.substructure.population import RADII, Draws
+from tests.every_preset import EVERY_PRESET
 
 FLOAT64 = torch.float64
 TNFW = {
@@ -124,7 +124,7 @@ def test_smooth_is_the_same_lens_without_substructure() -> None:
         assert torch.equal(systems.scene.mass[0].parameters[key], systems.smooth.mass[0].parameters[key])
 
 
-@pytest.mark.parametrize("preset", lensgen.presets())
+@pytest.mark.parametrize("preset", EVERY_PRESET)
 def test_classes_are_equally_likely(preset: str) -> None:
     index = torch.arange(30_000)
     label = draw_label(load_preset(preset), Draws(RandomSource(1), index))
@@ -132,7 +132,7 @@ def test_classes_are_equally_likely(preset: str) -> None:
     assert len(counts) == 3 and scipy.stats.chisquare(counts.numpy()).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("preset", lensgen.presets())
+@pytest.mark.parametrize("preset", EVERY_PRESET)
 @pytest.mark.parametrize("dtype", [torch.float32, FLOAT64])
 def test_scenes_have_the_same_bits_in_any_company(preset: str, dtype) -> None:
     made, random = load_preset(preset), RandomSource(3)
@@ -152,7 +152,7 @@ def test_scenes_have_the_same_bits_in_any_company(preset: str, dtype) -> None:
     assert all(torch.equal(a[order], b) for a, b in zip(whole.exposure, some.exposure, strict=True))
 
 
-@pytest.mark.parametrize("preset", lensgen.presets())
+@pytest.mark.parametrize("preset", EVERY_PRESET)
 def test_a_float64_scene_holds_the_same_numbers(preset: str) -> None:
     """A float64 render is of the same system: its parameters are those of float32, to the bit."""
     single, double = (draw(load_preset(preset), RandomSource(3), torch.arange(20), d) for d in (torch.float32, FLOAT64))
@@ -162,7 +162,7 @@ def test_a_float64_scene_holds_the_same_numbers(preset: str) -> None:
             assert torch.equal(value.double(), b.parameters[key])
 
 
-@pytest.mark.parametrize("preset", lensgen.presets())
+@pytest.mark.parametrize("preset", EVERY_PRESET)
 def test_only_the_own_class_has_substructure(preset: str) -> None:
     systems = draw(load_preset(preset), RandomSource(3), torch.arange(60))
     names = list(load_preset(preset).classes)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-import lensgen
 from lensgen import Component, Scene, Simulator, raytrace
 from lensgen.draw import draw
 from lensgen.light import light_profile
 from lensgen.mass import mass_profile
+from tests.every_preset import EVERY_PRESET
 
 FLOAT64 = torch.float64
 STEP = 1e-5
@@ -53,7 +53,7 @@ def far_from_points(scene: Scene, x: torch.Tensor, y: torch.Tensor, distance: fl
     return far
 
 
-@pytest.mark.parametrize("preset", lensgen.presets())
+@pytest.mark.parametrize("preset", EVERY_PRESET)
 def test_jacobian_against_finite_differences(preset: str, gate) -> None:
     scene = drawn_scene(preset)
     x, y = positions(300)
@@ -69,7 +69,7 @@ def test_jacobian_against_finite_differences(preset: str, gate) -> None:
     gate("jacobian against finite differences", (J - expected).abs()[far].max(), 1e-6)
 
 
-@pytest.mark.parametrize("preset", lensgen.presets())
+@pytest.mark.parametrize("preset", EVERY_PRESET)
 def test_deflection_is_curl_free_and_its_divergence_is_kappa(preset: str, gate) -> None:
     scene = drawn_scene(preset)
     x, y = positions(300, seed=1)
@@ -80,7 +80,7 @@ def test_deflection_is_curl_free_and_its_divergence_is_kappa(preset: str, gate) 
     gate("scene: no curl", (J[..., 0, 1] - J[..., 1, 0]).abs()[far].max(), 1e-9)
 
 
-@pytest.mark.parametrize("preset", lensgen.presets())
+@pytest.mark.parametrize("preset", EVERY_PRESET)
 def test_deflection_is_the_gradient_of_the_potential(preset: str, gate) -> None:
     scene = drawn_scene(preset)
     x, y = (t.expand(3, -1).clone().requires_grad_() for t in positions(200, seed=2))

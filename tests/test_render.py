@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-import lensgen
 from lensgen import Component, Noise, Observation, Scene, Simulator, render
 from lensgen.draw import Systems, draw
 from lensgen.errors import ParameterError, UnknownNameError
@@ -17,6 +16,7 @@ from lensgen.noise import Detector, noise_recipe
 from lensgen.psf import GaussianPSF
 from lensgen.rng import RandomSource
 from lensgen.torch_engine import chunk_size
+from tests.every_preset import EVERY_PRESET
 
 FLOAT64 = torch.float64
 
@@ -39,7 +39,7 @@ def with_value(scene: Scene, name: str, parameter: str, value: torch.Tensor) -> 
 
 
 @pytest.mark.parametrize("label", [0, 1, 2])
-@pytest.mark.parametrize("preset", lensgen.presets())
+@pytest.mark.parametrize("preset", EVERY_PRESET)
 def test_gradients_of_every_parameter(preset: str, label: int, gate) -> None:
     """Reverse-mode derivatives of a weighted sum of pixels, for all numbers of a scene, against finite differences."""
     drawn, observation = systems(preset, label, **{"grid.size": 12, "grid.supersampling": 1})

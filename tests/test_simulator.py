@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-import lensgen
 from lensgen import Batch, Simulator
 from lensgen.errors import ParameterError, PresetError, UnknownNameError
+from tests.every_preset import EVERY_PRESET
 
-PRESETS = tuple(lensgen.presets())
 # shapes and rays: one pixel, odd, rows that are no multiple of a vector, several chunks of several images
 GRIDS = {
     "1x1": {"grid.size": 1, "grid.supersampling": 1},
@@ -42,7 +41,7 @@ def picked(batch: Batch, positions: torch.Tensor) -> Batch:
 
 
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", EVERY_PRESET)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_same_bits_however_batched(preset, grid, dtype) -> None:
     simulator = Simulator(preset, seed=3, device="cpu", dtype=dtype).override(grid)
@@ -59,7 +58,7 @@ def test_same_bits_however_batched(preset, grid, dtype) -> None:
         assert same(simulator.batch(indices=of_class), picked(whole, of_class))
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", EVERY_PRESET)
 def test_same_bits_across_chunks_and_blocks(preset: str) -> None:
     """Images of 8x8 pixels fill chunks of hundreds, and 1,100 systems two blocks of drawing."""
     simulator = Simulator(preset, seed=5, device="cpu").override({"grid.size": 8, "grid.supersampling": 1})
@@ -87,7 +86,7 @@ def test_same_bits_with_threads_and_with_gradients_on(threads: int, gradients: b
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", EVERY_PRESET)
 def test_image_does_not_depend_on_other_outputs(preset: str) -> None:
     simulator = Simulator(preset, seed=2, device="cpu").override({"grid.size": 24})
     alone, more = simulator.batch(0, 6), simulator.with_outputs("image", "clean", "smooth").batch(0, 6)
@@ -133,7 +132,7 @@ def test_more_subhalos_leave_the_first_ones_where_they_were() -> None:
         assert torch.equal(values[:, :5], many.parameters[key][:, :5])
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", EVERY_PRESET)
 def test_parameters_have_the_same_bits_in_float64(preset: str) -> None:
     single, double = (
         Simulator(preset, seed=6, device="cpu", dtype=dtype).override({"grid.size": 16, "grid.supersampling": 1})

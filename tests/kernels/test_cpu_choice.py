@@ -11,7 +11,6 @@ import threading
 import pytest
 import torch
 
-import lensgen
 from lensgen import Noise, Observation, Scene, Simulator, notice, render
 from lensgen.draw import Systems, draw
 from lensgen.errors import EngineError, ParameterError, UnknownNameError
@@ -19,6 +18,7 @@ from lensgen.mass import MASS_PROFILES, mass_profile
 from lensgen.psf import PixelPSF
 from lensgen.scene import Component
 from lensgen_kernels import cpu
+from tests.every_preset import EVERY_PRESET
 from tests.kernels.scenes import hand_made, random_parameters, seen, slotted, with_value
 
 SEEN = seen(20, 20, 0.15, 0.2)
@@ -116,9 +116,7 @@ def test_same_bits_in_a_worker(start: str) -> None:
     assert torch.equal(next(iter(loader)), expected)
 
 
-@pytest.mark.parametrize(
-    "preset", [pytest.param(p, marks=pytest.mark.slow if "legacy" in p else ()) for p in lensgen.presets()]
-)
+@pytest.mark.parametrize("preset", EVERY_PRESET)
 def test_what_memory_held_changes_no_bit(preset: str, monkeypatch) -> None:
     case = noisy_systems(preset, 60)
     images = []

@@ -8,7 +8,6 @@ from typing import ClassVar
 import pytest
 import torch
 
-import lensgen
 from lensgen import Simulator, exact, notice
 from lensgen.cpu_draw import Drawer, drawer
 from lensgen.draw import Systems, draw
@@ -20,6 +19,7 @@ from lensgen.rng import SPLITS, RandomSource
 from lensgen.scene import Component, Scene
 from lensgen.substructure import POPULATIONS
 from lensgen.substructure.population import MASS, Drawn, Draws, Host, Population, by_name
+from tests.every_preset import EVERY_PRESET
 
 FAR = torch.tensor([2**40, 2**40 + 1, 2**53 + 1, 2**62 + 12345, 2**63 - 2])
 INDEX = torch.cat((torch.arange(0, 2995), FAR))
@@ -66,7 +66,7 @@ def both(preset: Preset, index: torch.Tensor, dtype=torch.float32, seed: int = 0
     assert_same(Drawer(preset, dtype)(random, index), draw(preset, random, index, dtype))
 
 
-@pytest.mark.parametrize("preset", lensgen.presets())
+@pytest.mark.parametrize("preset", EVERY_PRESET)
 def test_every_bit_of_every_preset(preset: str) -> None:
     made = load_preset(preset)
     both(made, INDEX)
