@@ -89,6 +89,7 @@ class Benchmark(Dataset[tuple[Tensor, Tensor]]):
 
     def batches(self, size: int = 256) -> Iterator[Batch]:
         """All images in order; the last batch may be smaller."""
+        require_whole("size", size, 1, 2**31)
         for start in range(0, self.size, size):
             yield self.batch(start, min(size, self.size - start))
 
@@ -149,8 +150,12 @@ class Benchmark(Dataset[tuple[Tensor, Tensor]]):
                     f"this is another benchmark: {key} is {self.card[key]!r} here and {card.get(key)!r} on the card. "
                     "Fix: the version of lensgen, preset, split and size with which the card was made."
                 )
-        theirs, ours = torch.tensor(card["reference"]), torch.tensor(self.reference)
-        if theirs.shape != ours.shape or float((theirs - ours).abs().max()) > _TOLERANCE:
+        ours = torch.tensor(self.reference)
+        try:
+            theirs = torch.tensor(card.get("reference"))
+        except (TypeError, ValueError, RuntimeError):
+            raise LensgenError("the card holds no reference pixels: it is not one of `Benchmark.card`.") from None
+        if theirs.shape != ours.shape or not float((theirs - ours).abs().max()) <= _TOLERANCE:  # NaN is not
             raise LensgenError(
                 "same parameters and other pixels: images are rendered differently here than where the card was made."
             )

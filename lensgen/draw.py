@@ -22,7 +22,7 @@ from lensgen.priors import Fixed, Prior, Uniform
 from lensgen.profile import LightProfile
 from lensgen.rng import RandomSource
 from lensgen.scene import Component, Scene
-from lensgen.substructure.population import Draws, Host, Population, nothing_enclosed
+from lensgen.substructure.population import RADII, Draws, Host, Population, nothing_enclosed
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,9 @@ def _substructure(
     for number, (name, population) in enumerate(classes.items()):
         drawn = draws.within_class(label, number, host, population, f"substructure.{name}")
         components += [replace(c, name=f"{name}.{c.name}") for c in drawn.components]
-        labels |= {f"substructure.{name}.{key}": value for key, value in drawn.labels.items()}
+        # of the mass inside theta_E
+        fraction = {"mass_fraction": drawn.enclosed[RADII.index(1.0)]} if drawn.components else {}
+        labels |= {f"substructure.{name}.{key}": value for key, value in (fraction | drawn.labels).items()}
         pairs = zip(drawn.enclosed, enclosed, strict=True)
         enclosed = tuple(torch.where(label == number, own, others) for own, others in pairs)
     return components, enclosed, labels

@@ -72,9 +72,9 @@ def poisson_quantile(mean: Tensor, u: Tensor) -> Tensor:
     s, w = fmath.sqrt(large), standard_normal(u)
     w2 = w * w
     bend = (
-        (1.0 / 3.0 + w2 / 6.0)
-        - (w / 36.0 + w2 * w / 72.0) / s
-        + (w2 * (7.0 / 810.0 + w2 / 270.0) - 8.0 / 405.0) / large
+        (1.0 / 3.0 + w2 * (1.0 / 6.0))
+        - (w * (1.0 / 36.0) + w2 * w * (1.0 / 72.0)) / s
+        + (w2 * (7.0 / 810.0 + w2 * (1.0 / 270.0)) - 8.0 / 405.0) / large
     )
     return fmath.rarely(mean < _FEW, torch.floor(large + s * w + bend), lambda: _searched(mean, u))
 

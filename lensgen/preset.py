@@ -117,6 +117,8 @@ class Preset:
         """
         config = copy.deepcopy(dict(self.config))
         for path, value in changes.items():
+            if not isinstance(path, str):
+                raise PresetError(f"{path!r} is no field of a preset: give its dotted name, e.g. 'grid.size'.")
             *parents, last = path.split(".")
             place: Any = config
             for i, part in enumerate(parents):
@@ -229,6 +231,8 @@ def _departures(config: Any) -> tuple[str, ...]:
 def preset_from_config(name: str, config: Mapping[str, Any]) -> Preset:
     """A preset file's content -> Preset. Raises PresetError, ParameterError or UnknownNameError naming the field."""
     top = _OPTIONAL | section(config, "", _SECTIONS, tuple(_OPTIONAL))
+    if not isinstance(top["description"], str):
+        raise PresetError(f"description = {top['description']!r} must be a sentence.")
     redshift = section(top["redshift"], "redshift", ("lens", "source", "convention"))
     z = Parameter("z", "1", 1e-3, 6.0, "redshift")
     z_lens, z_source = (prior_within(redshift[k], f"redshift.{k}", z) for k in ("lens", "source"))
@@ -262,7 +266,7 @@ def preset_from_config(name: str, config: Mapping[str, Any]) -> Preset:
     classes = {str(c): population_from(v, f"substructure.{c}") for c, v in top["substructure"].items()}
     return Preset(
         name=name,
-        description=str(top["description"]).strip(),
+        description=top["description"].strip(),
         mode=mode,
         cosmology=cosmology,
         z_lens=z_lens,

@@ -89,7 +89,7 @@ def _instruments(config: Any) -> list[Instrument]:
     changes = section(changes, "instrument", (), allowed)
     if isinstance(changes.get("aperture"), Mapping):
         known = tuple(f.name for f in dataclasses.fields(Aperture))
-        changes["aperture"] = Aperture(**section(changes["aperture"], "instrument.aperture", (), known))
+        changes["aperture"] = Aperture(**section(changes["aperture"], "instrument.aperture", ("diameter",), known))
     return [dataclasses.replace(instrument(name), name=str(label), **changes) for label, name in called]
 
 
@@ -154,7 +154,7 @@ PSF_TYPES: dict[str, tuple[Callable[..., PSF], tuple[str, ...], tuple[str, ...]]
     "gaussian": (_wide(GaussianPSF), ("fwhm", "truncation", "edge", "sampling"), ()),
     "moffat": (_wide(MoffatPSF), ("fwhm", "beta", "size", "sampling"), ()),
     "diffraction": (_diffraction, ("size", "sampling"), ()),
-    "adaptive_optics": (_adaptive_optics, ("halo_beta", "size"), ()),
+    "adaptive_optics": (_adaptive_optics, ("halo_beta", "size", "sampling"), ()),
     "pixel": (_pixels, ("file",), ("key", "pixel_scale", "normalise", "size")),
     "one_of": (_one_of, ("psfs",), ()),
 }

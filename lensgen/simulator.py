@@ -149,7 +149,7 @@ class Simulator:
         """Images start, start + 1, ..., start + size - 1, or those of `indices` `[B]`, in that order.
 
         With `label`, the name of a class, all of them are of that class and otherwise the same: the same lens, source
-        and noise with other dark matter.
+        and noise with other dark matter (and the lens that `macro` of a paper's preset gives to a class).
         """
         index = self._indices(start, size, indices).to(self.device)
         if label is not None and label not in self.class_names:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from lensgen import raytrace, torch_engine
-from lensgen.conventions import rotated
 from lensgen.detectability import detectability
 from lensgen.draw import Systems
+from lensgen.mass.vortex import distance
 from lensgen.observation import Noise, Observation
 from lensgen.psf import PSF, GaussianPSF, OneOfPSF, PixelPSF
 from lensgen.render import render
@@ -68,8 +68,9 @@ class View:
 def fine(observation: Observation, factor: int) -> Observation:
     """The same field through the same optics on pixels `factor` times finer along each axis.
 
-    A fine pixel has max(1, supersampling // factor) rays along each axis, and where the PSF acts on pixels it acts on
-    the fine ones: with supersampling a multiple of the factor and a PSF on the rays, block sums are the coarse image.
+    A fine pixel has supersampling / factor rays along each axis, rounded up, and where the PSF acts on pixels it acts
+    on the fine ones: with supersampling a multiple of the factor and a PSF on the rays, block sums are the coarse
+    image; otherwise they have other rays, and more.
     """
     rays = observation.supersampling if observation.psf_supersampled else 1
     return replace(
@@ -77,7 +78,7 @@ def fine(observation: Observation, factor: int) -> Observation:
         height=observation.height * factor,
         width=observation.width * factor,
         pixel_scale=observation.pixel_scale / factor,
-        supersampling=max(1, observation.supersampling // factor),
+        supersampling=-(-observation.supersampling // factor),
         psf=_of_scale(observation.psf, observation.pixel_scale / rays),
     )
 
@@ -190,12 +191,12 @@ def _marked(scene: Scene, x: Tensor, y: Tensor, pixel_scale: float) -> Tensor:
         reach = torch.where(dense, _einstein_radius(component, scale).clamp(min=pixel_scale), -1.0)
         for slot in dense.any(0).nonzero()[:, 0].tolist():
             at = {name: value[:, slot, None] for name, value in p.items()}
-            dx, dy = x - at["center_x"], y - at["center_y"]
             if "half_length" in at:
-                dx, dy = rotated(dx, dy, torch.cos(at["angle"]), torch.sin(at["angle"]))
-                dx = (dx.abs() - at["half_length"]).clamp(min=0.0)
+                away = distance(x, y, at["half_length"], at["angle"], at["center_x"], at["center_y"])
+            else:
+                away = torch.hypot(x - at["center_x"], y - at["center_y"])
             size = reach[:, slot, None]
-            marked |= (size > 0.0) & (dx * dx + dy * dy <= size * size)
+            marked |= (size > 0.0) & (away <= size)
     return marked
 
 

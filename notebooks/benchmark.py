@@ -60,7 +60,7 @@ for name, label in zip(few.class_names, range(3), strict=True):
 
 # %%
 loader = DataLoader(test, batch_size=32)
-model = nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
+model = nn.Sequential(nn.Flatten(), nn.LazyLinear(3)).to(test.simulator.device)
 scale = test.simulator.input_scale[0]  # the noise of an empty pixel
 with torch.no_grad():
     right = sum(int((model(torch.asinh(image / scale)).argmax(1) == label).sum()) for image, label in loader)

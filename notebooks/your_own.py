@@ -97,7 +97,7 @@ class Pair(Population):
         mass = draws.value(f"{prefix}.mass", self.mass)
         half = 0.5 * draws.value(f"{prefix}.separation", self.separation)
         angle = draws.value(f"{prefix}.angle", Direction())
-        side = torch.tensor([-1.0, 1.0], dtype=torch.float64)
+        side = torch.tensor([-1.0, 1.0], dtype=torch.float64, device=draws.device)
         x = host.center_x[:, None] + (half * exact.cos(angle))[:, None] * side
         y = host.center_y[:, None] + (half * exact.sin(angle))[:, None] * side
         theta_E = exact.sqrt(mass * host.einstein_area)[:, None].expand_as(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -67,7 +68,7 @@ def _opened(path: Path, key: str | int | None, channel: int | None, files: conte
     if path.suffix == ".npy" and key is None:
         try:
             array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, zlib.error) as error:
             raise unreadable(path, error) from None
         return _Stack(array, {}, path, channel)
     return _Stack(read_array(path, key), {}, path, channel)

@@ -23,6 +23,13 @@ def _along_across(x, y, angle, core, center_x, center_y):
     return X, Y, h
 
 
+def distance(x, y, half_length, angle, center_x, center_y):
+    """From the nearest point of the rod, arcsec."""
+    X, _, h = _along_across(x, y, angle, 0.0, center_x, center_y)
+    beyond = fm.maximum(fm.absolute(X) - half_length, 0.0)
+    return fm.sqrt(beyond * beyond + h * h)
+
+
 def _opening_angle(X, h, half_length):
     """The angle under which the rod is seen from (X, h)."""
     return fm.atan2(2.0 * half_length * h, X * X + h * h - half_length * half_length)

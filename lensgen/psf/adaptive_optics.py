@@ -16,7 +16,7 @@ from lensgen.psf.psf import PSF
 
 @dataclass(frozen=True)
 class AdaptiveOpticsPSF(PSF):
-    """strehl * diffraction + (1 - strehl) * Moffat, both over pixels and normalised within the square.
+    """strehl * diffraction + (1 - strehl) * Moffat, both normalised within the square.
 
     Args:
         aperture: what the telescope lets through.
@@ -26,6 +26,7 @@ class AdaptiveOpticsPSF(PSF):
         halo_fwhm: of the halo, arcsec: about the seeing.
         halo_beta: of the halo.
         size: side of the square, arcsec.
+        sampling: "pixel" integrates over each pixel; "centre" takes the values at pixel centres.
     """
 
     aperture: Aperture
@@ -34,6 +35,7 @@ class AdaptiveOpticsPSF(PSF):
     halo_fwhm: float
     halo_beta: float
     size: float
+    sampling: str = "pixel"
 
     def __post_init__(self) -> None:
         require_number("psf.strehl", self.strehl, 0.0, 1.0)
@@ -41,8 +43,8 @@ class AdaptiveOpticsPSF(PSF):
 
     def _parts(self) -> tuple[PSF, PSF]:
         return (
-            DiffractionPSF(self.aperture, self.wavelength, self.size),
-            MoffatPSF(self.halo_fwhm, self.halo_beta, self.size, "pixel"),
+            DiffractionPSF(self.aperture, self.wavelength, self.size, self.sampling),
+            MoffatPSF(self.halo_fwhm, self.halo_beta, self.size, self.sampling),
         )
 
     def sampled(self, pixel_scale: float) -> Tensor:

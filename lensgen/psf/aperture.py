@@ -37,6 +37,8 @@ class Aperture:
     gap: float = 0.0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.vanes, list | tuple):
+            raise ParameterError(f"aperture.vanes = {self.vanes!r} must be a list of directions, e.g. [0, 90].")
         object.__setattr__(self, "vanes", tuple(self.vanes))
         require_number("aperture.diameter", self.diameter, 1e-3, 1e3, "m")
         require_number("aperture.obstruction", self.obstruction, 0.0, 0.99, "of the diameter")

@@ -42,7 +42,10 @@ class PixelPSF(PSF):
     content: str = field(init=False)  # shape, and a hash of the numbers as given
 
     def __post_init__(self) -> None:
-        kernel = torch.as_tensor(self.kernel).detach().to("cpu", torch.float64)
+        try:
+            kernel = torch.as_tensor(self.kernel).detach().to("cpu", torch.float64)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ParameterError(f"a PSF kernel must be an array of numbers [k, k] or [n, k, k]: {error}.") from None
         if kernel.dim() not in (2, 3) or kernel.shape[-1] != kernel.shape[-2] or kernel.numel() == 0:
             raise ParameterError(f"a PSF kernel must be [k, k] or [n, k, k], not {list(kernel.shape)}: pad or crop it.")
         if kernel.shape[-1] > MAX_KERNEL:

@@ -18,7 +18,7 @@ from lensgen.priors import PRIORS, Prior
 from lensgen.rng import SPLITS, RandomSource
 from lensgen.scene import Component, Scene
 from lensgen.substructure import POPULATIONS
-from lensgen.substructure.population import MASS, Drawn, Draws, Host, Population, by_name
+from lensgen.substructure.population import MASS, Drawn, Draws, Host, Population, by_name, nothing_enclosed
 from tests.every_preset import EVERY_PRESET
 
 FAR = torch.tensor([2**40, 2**40 + 1, 2**53 + 1, 2**62 + 12345, 2**63 - 2])
@@ -219,7 +219,7 @@ class OneBlob(Population):
             "center_x": host.center_x + host.theta_E,
             "center_y": torch.where(mass > 5e9, host.center_y, -host.center_y),
         }
-        return Drawn((Component("blob", mass_profile("point"), parameters),), torch.zeros_like(mass), {"mass": mass})
+        return Drawn((Component("blob", mass_profile("point"), parameters),), nothing_enclosed(host), {"mass": mass})
 
 
 @dataclass(frozen=True)
@@ -282,7 +282,7 @@ def test_more_calls_of_one_function_than_there_is_room_for() -> None:
             total = torch.zeros_like(host.theta_E)
             for k in range(100):
                 total = total + exact.log(host.theta_E + (1.0 + k)) * 1e-6
-            return Drawn((), total, {"total": total})
+            return Drawn((), nothing_enclosed(host), {"total": total})
 
     preset = load_preset("deeplense_ii_legacy")
     preset = replace(preset, classes={"no_sub": preset.classes["no_sub"], "ring": Ring()})
