@@ -7,7 +7,8 @@ from lensgen.light import light_profile
 from lensgen.mass import mass_profile
 from lensgen.noise import Detector, noise_recipe
 from lensgen.observation import Noise, Observation
-from lensgen.preset import Preset, load_preset, parse_overrides, presets
+from lensgen.preset import Preset, load_preset, presets
+from lensgen.preset_text import parse_overrides
 from lensgen.psf import AdaptiveOpticsPSF, Aperture, DiffractionPSF, GaussianPSF, MoffatPSF, OneOfPSF, PixelPSF
 from lensgen.render import render
 from lensgen.rng import RandomSource

@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from lensgen.errors import LensgenError
-from lensgen.preset import parse_overrides
+from lensgen.preset_text import parse_overrides
 from lensgen.simulator import Simulator
 
 

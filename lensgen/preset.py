@@ -9,8 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,17 +32,9 @@ from lensgen.preset_fields import (
     section,
 )
 from lensgen.preset_optics import Band, bands_from
+from lensgen.preset_text import read_yaml
 from lensgen.priors import Prior
 from lensgen.substructure import Population
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's floats: PyYAML follows 1.1, where 3e10 and 3.0e10 are strings."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
 
 PRESETS = Path(__file__).parent / "presets"
 MODES = ("honest", "paper")
@@ -144,27 +135,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     return value.item() if hasattr(value, "item") else value
-
-
-def parse_overrides(changes: Iterable[str]) -> dict[str, Any]:
-    """`["grid.size=96", "lens.theta_E={uniform: {low: 1, high: 2}}"]` -> what `Preset.override` takes.
-
-    Raises PresetError for a change that is not `field=value` with the value in YAML.
-    """
-    parsed = {}
-    for change in changes:
-        field, equals, text = change.partition("=")
-        if not (field and equals and text):
-            raise PresetError(f"{change!r} is not a change of a preset: write field=value, e.g. grid.size=96.")
-        parsed[field] = _read_yaml(text, change)
-    return parsed
-
-
-def _read_yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text, _Loader)  # a SafeLoader
-    except (yaml.YAMLError, ValueError) as error:
-        raise PresetError(f"{where} is not YAML: {error}") from None
 
 
 def _fields(config: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -309,4 +279,4 @@ def load_preset(preset: str | Path | Preset) -> Preset:
         text = path.read_text()
     except UnicodeDecodeError as error:
         raise PresetError(f"{path} is not YAML: {error}") from None
-    return preset_from_config(path.stem, _read_yaml(text, str(path)))
+    return preset_from_config(path.stem, read_yaml(text, str(path)))

@@ -43,8 +43,10 @@ def bands_from(instruments: Any, grid: Any, psf: Any, exposure_time: Any) -> tup
     """What the preset states under `instrument`, `grid`, `psf` and `noise.exposure_time` -> its bands."""
     height, width, supersampling = _grid(grid)
     made = []
-    for telescope in _instruments(instruments):
-        kernel, supersampled = _psf(psf, telescope)
+    telescopes = _instruments(instruments)
+    names = tuple(telescope.name for telescope in telescopes)
+    for telescope in telescopes:
+        kernel, supersampled = _psf(psf, telescope, names)
         own = telescope.exposure_time if exposure_time == "instrument" else exposure_time
         made.append(
             Band(
@@ -93,14 +95,17 @@ def _instruments(config: Any) -> list[Instrument]:
     return [dataclasses.replace(instrument(name), name=str(label), **changes) for label, name in called]
 
 
-def _psf(config: Any, telescope: Instrument) -> tuple[PSF, bool]:
+def _psf(config: Any, telescope: Instrument, bands: tuple[str, ...]) -> tuple[PSF, bool]:
     """The PSF in one band, and whether it acts on the rays of a pixel, before they are averaged."""
     if not isinstance(config, Mapping) or "type" not in config:
-        raise PresetError(f"psf = {config!r} must name its type: one of {', '.join(PSF_TYPES)}.")
+        raise PresetError(f"psf = {config!r} must name its type: one of {', '.join(PSF_TYPES)}, by_band.")
     fields = dict(config)
     supersampled = fields.pop("supersampled", None)
     if not isinstance(supersampled, bool):
         raise PresetError(f"psf.supersampled = {supersampled!r} must be true or false.")
+    if fields["type"] == "by_band":
+        own = section(section(fields, "psf", ("type", "bands"))["bands"], "psf.bands", bands)[telescope.name]
+        return _kernel(own, f"psf.bands.{telescope.name}", telescope), supersampled
     return _kernel(fields, "psf", telescope), supersampled
 
 

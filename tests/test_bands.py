@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lensgen import Simulator, load_preset
+from lensgen import MoffatPSF, Simulator, load_preset
 from lensgen.draw import draw
 from lensgen.errors import LensgenError, ParameterError, PresetError, UnknownNameError
 from lensgen.preset import preset_from_config
@@ -133,6 +133,17 @@ def test_a_class_with_a_lens_of_its_own() -> None:
         preset_from_config(
             "mine", config | {"mode": "honest", "redshift": {"lens": 0.5, "source": 1.0, "convention": None}}
         )
+
+
+def test_a_psf_for_each_band() -> None:
+    one, two = ({"type": "moffat", "fwhm": w, "beta": 3.0, "size": 3.0, "sampling": "centre"} for w in (0.7, 0.9))
+    psf = {"type": "by_band", "bands": {"lsst_g": one, "lsst_i": two}, "supersampled": False}
+    bands = two_bands(psf=psf).preset.bands
+    assert [band.observation.psf for band in bands] == [MoffatPSF(0.7, 3.0, 3.0), MoffatPSF(0.9, 3.0, 3.0)]
+    with pytest.raises(PresetError, match=r"psf.bands.lsst_i is missing"):
+        two_bands(psf=psf | {"bands": {"lsst_g": one}})
+    with pytest.raises(UnknownNameError, match=r"unknown psf.bands.lsst_i.type 'mofat'. Did you mean 'moffat'"):
+        two_bands(psf=psf | {"bands": {"lsst_g": one, "lsst_i": two | {"type": "mofat"}}})
 
 
 def test_peak_normalisation() -> None:

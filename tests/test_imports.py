@@ -17,7 +17,7 @@ LAYERS = (
     {"conventions", "fmath", "parameters", "errors", "rng", "files", "exact", "profile", "cosmology", "notice"},
     {"priors", "mass", "light", "scene"},
     {"raytrace", "psf", "noise", "batch", "substructure", "instruments", "observation"},
-    {"preset_fields", "preset_optics", "torch_engine", "cpu_engine", "compensation"},
+    {"preset_text", "preset_fields", "preset_optics", "torch_engine", "cpu_engine", "compensation"},
     {"preset"},
     {"draw", "render"},
     {"cpu_draw"},
