@@ -137,7 +137,7 @@ def test_block_sums_of_the_fine_image_are_the_image(rays: int, factor: int, allo
 
 def test_rays_of_a_fine_pixel() -> None:
     psf = GaussianPSF(0.2)
-    for supersampling, factor, rays in ((4, 2, 2), (4, 3, 1), (1, 8, 1), (6, 3, 2)):
+    for supersampling, factor, rays in ((4, 2, 2), (4, 3, 2), (1, 8, 1), (6, 3, 2)):
         made = fine(Observation(5, 7, 0.1, supersampling, psf), factor)
         assert (made.height, made.width, made.supersampling) == (5 * factor, 7 * factor, rays)
         assert made.pixel_scale == pytest.approx(0.1 / factor) and made.psf == psf
