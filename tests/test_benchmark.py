@@ -113,3 +113,15 @@ def test_bad_input(tmp_path: Path) -> None:
         small().batch(20)
     with pytest.raises(ParameterError, match=r"must end in .h5 or .hdf5"):
         small().save(tmp_path / "set.npz")
+
+
+def test_cards_that_are_none() -> None:
+    card = small().card
+    nothing = {"reference": [[float("nan")] * len(row) for row in card["reference"]]}
+    with pytest.raises(LensgenError, match=r"same parameters and other pixels"):
+        small().verify(card | nothing)
+    for reference in (None, [[0.1], [0.2, 0.3]], "x"):
+        with pytest.raises(LensgenError, match=r"no reference pixels"):
+            small().verify(card | {"reference": reference})
+    with pytest.raises(ParameterError, match=r"size = 0 is outside"):
+        next(small().batches(0))

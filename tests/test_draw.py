@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 import torch
 
-from lensgen import Preset, Scene, load_preset, raytrace
+from lensgen import Preset, Scene, Simulator, load_preset, raytrace
 from lensgen.draw import Systems, draw, draw_label
 from lensgen.errors import ParameterError
 from lensgen.rng import RandomSource
@@ -212,3 +212,18 @@ def test_published_sets_vary_nothing_but_the_source_s_place() -> None:
     assert systems.scene.deflection_scale is None
     scale = draw(load_preset("deeplense_ii_legacy"), RandomSource(2), torch.arange(4)).scene.deflection_scale
     assert scale.tolist() == pytest.approx([0.6337] * 4, abs=5e-5)
+
+
+@pytest.mark.parametrize("preset", ["model_a", "model_b", "deeplense_ii_legacy"])
+def test_the_share_of_the_mass_is_a_label(preset: str) -> None:
+    """Of points, in the mean: their mass in theirs over the critical mass inside the Einstein radius."""
+    params = Simulator(preset, device="cpu").override({"grid.size": 4}).batch(0, 400).params
+    label = Simulator(preset, device="cpu").labels(torch.arange(400))
+    for number, name in ((1, "cdm"), (2, "axion")):
+        share = params[f"substructure.{name}.mass_fraction"]
+        assert share[label != number].abs().max() == 0.0 and 1e-3 < float(share[label == number].mean()) < 0.1
+    if preset == "deeplense_ii_legacy":  # (0.221961 / 1.281491)^2, of rods that end inside
+        whole = params["substructure.axion.half_length"][label == 2] < 1.2
+        assert params["substructure.axion.mass_fraction"][label == 2][whole].tolist() == pytest.approx(
+            [(0.221961 / 1.281491) ** 2] * int(whole.sum()), rel=1e-4
+        )

@@ -169,3 +169,18 @@ def test_pixel_scales_that_cannot_be(tmp_path, header, message) -> None:
     unit.writeto(tmp_path / "a.fits")
     with pytest.raises(DataError, match=message):
         pixel_scale(tmp_path / "a.fits")
+
+
+def test_damaged_compression_and_words_for_numbers(tmp_path) -> None:
+    path = tmp_path / "cut.npz"
+    np.savez_compressed(path, a=np.arange(10_000.0))
+    whole = bytearray(path.read_bytes())
+    whole[200:400] = bytes(200)
+    path.write_bytes(bytes(whole))
+    with pytest.raises(DataError, match=r"cut.npz cannot be read"):
+        read_array(path)
+    image = fits.PrimaryHDU(np.ones((3, 3)))
+    image.header["PIXELSCL"] = "abc"
+    image.writeto(tmp_path / "words.fits")
+    with pytest.raises(DataError, match=r"words.fits cannot be read"):
+        pixel_scale(tmp_path / "words.fits")

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from lensgen import load_preset, parse_overrides
-from lensgen.errors import PresetError
+from lensgen.errors import ParameterError, PresetError
 from lensgen.priors import Uniform
 
 
@@ -43,3 +43,28 @@ def test_a_fingerprint_sees_defaults_and_constants() -> None:
     assert spelled_out.fingerprint == preset.fingerprint
     for change in ({"substructure.cdm.count": 26}, {"instrument.read_noise": 4.1}, {"lens.center_x": 0.01}):
         assert preset.override(change).fingerprint != preset.fingerprint, change
+
+
+def test_what_is_no_name_or_no_sentence() -> None:
+    preset = load_preset("model_a")
+    with pytest.raises(PresetError, match=r"1 is no field of a preset"):
+        preset.override({1: 2})
+    with pytest.raises(PresetError, match=r"description = None must be a sentence"):
+        preset.override({"description": None})
+
+
+def test_an_aperture_of_one_s_own() -> None:
+    psf = {"type": "diffraction", "size": 1.0, "sampling": "centre", "supersampled": False}
+    telescope = {"name": "hst_wfc3_f160w", "aperture": {"diameter": 1.2, "obstruction": 0.2}}
+    made = load_preset("model_a").override({"instrument": telescope, "psf": psf}).bands[0].observation.psf
+    assert made.aperture.diameter == 1.2 and made.wavelength == 1.537
+    with pytest.raises(PresetError, match=r"instrument.aperture.diameter is missing"):
+        load_preset("model_a").override({"instrument": telescope | {"aperture": {"obstruction": 0.2}}, "psf": psf})
+    with pytest.raises(ParameterError, match=r"aperture.vanes = 45 must be a list"):
+        changed = {"diameter": 1.2, "vanes": 45}
+        load_preset("model_a").override({"instrument": telescope | {"aperture": changed}, "psf": psf})
+    with pytest.raises(PresetError, match=r"diffraction needs instrument.aperture, which generic has not"):
+        load_preset("model_a").override({"psf": psf})
+    with pytest.raises(PresetError, match=r"adaptive_optics needs instrument.strehl, which generic has not"):
+        optics = {"type": "adaptive_optics", "halo_beta": 2.5, "size": 1.0, "sampling": "centre", "supersampled": False}
+        load_preset("model_a").override({"psf": optics})

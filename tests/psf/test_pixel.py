@@ -215,3 +215,9 @@ def test_kernel_whose_faults_cancel() -> None:
     kernel[0, 0], kernel[4, 4] = float("inf"), float("-inf")
     with pytest.raises(ParameterError, match=r"finite"):
         PixelPSF(kernel)
+
+
+@pytest.mark.parametrize("kernel", ["x", [[1.0, 2.0], [3.0]], [["a", "b"], ["c", "d"]], None])
+def test_what_is_no_array_of_numbers(kernel) -> None:
+    with pytest.raises(ParameterError, match=r"a PSF kernel must be an array of numbers|must be \[k, k\]"):
+        PixelPSF(kernel)
