@@ -7,5 +7,5 @@ import pytest
 import lensgen
 
 # honest and published, one band and three, points and halos, with lens light and without
-NOW = ("model_a", "model_b", "hst", "euclid_nisp", "deeplense_i_legacy", "deeplense_ii_legacy")
+NOW = ("model_a", "model_b", "euclid_nisp", "deeplense_ii_legacy")
 EVERY_PRESET = [pytest.param(p, marks=() if p in NOW else pytest.mark.slow) for p in lensgen.presets()]

@@ -260,7 +260,8 @@ def test_the_first_systems_are_drawn_by_torch_where_there_is_no_kernel_yet(monke
     monkeypatch.setenv("LENSGEN_CACHE", str(tmp_path))
     monkeypatch.setattr("lensgen.cpu_draw._WORTH_COMPILING", 40)
     # a preset whose kernel no other test has in memory
-    simulator = Simulator("deeplense_ii_legacy", device="cpu").override({"source.R_sersic": 0.2517})
+    place = {"uniform": {"low": -0.3517, "high": 0.35}}
+    simulator = Simulator("deeplense_ii_legacy", device="cpu").override({"source.center_x": place})
     random, index = simulator.random, torch.arange(32)
     made = Drawer(simulator.preset, torch.float32)
     first, second = made.draw(random, index), made.draw(random, index)
