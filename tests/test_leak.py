@@ -19,7 +19,7 @@ from lensgen.render import render
 from lensgen.rng import RandomSource
 
 BOUND = 0.5  # percent
-FEW, FAST, MANY = 128, 384, 6144  # systems: leaks are seen in few
+FEW, FAST, MANY = 128, 640, 6144  # systems: leaks are seen in few
 HONEST = [name for name in lensgen.presets() if load_preset(name).mode == "honest"]
 LEGACY = [name for name in lensgen.presets() if "legacy" in name]
 _AT_A_TIME = 128
