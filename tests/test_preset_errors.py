@@ -15,7 +15,9 @@ from lensgen.errors import LensgenError, ParameterError, PresetError, UnknownNam
 from lensgen.preset import preset_from_config
 
 PRESETS = tuple(lensgen.presets())
-EVERY_KIND = ("model_a", "deeplense_iv_legacy_macro", "euclid_nisp", "model_a_physical")  # of field there is
+EVERY_KIND = (  # of field there is
+    "model_a", "euclid_nisp", "model_a_physical", pytest.param("deeplense_iv_legacy_macro", marks=pytest.mark.slow),
+)  # fmt: skip
 
 BROKEN = {
     "not YAML": ("a: [1, 2", r"is not YAML"),
