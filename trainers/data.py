@@ -87,7 +87,8 @@ class InputTransform:
     scale: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scale", tuple(self.scale))
+        # a checkpoint from before there were bands holds one number
+        object.__setattr__(self, "scale", (self.scale,) if isinstance(self.scale, float) else tuple(self.scale))
         if not all(0 < s < float("inf") for s in self.scale):
             raise ConfigError(f"the input transform's scale is {self.scale}; it must be positive and finite.")
 

@@ -63,7 +63,7 @@ class MAETask:
                 "vit": dataclasses.asdict(config.vit),
                 "decoder": dataclasses.asdict(config.decoder),
             },
-            "transform": {"name": "asinh", "scale": data.transform.scale},
+            "transform": {"name": "asinh", "scale": list(data.transform.scale)},
             "data": data.identity,
             "class_names": list(data.class_names),
         }
