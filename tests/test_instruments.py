@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lensgen import Simulator, load_preset
 from lensgen.errors import ParameterError, UnknownNameError
 from lensgen.instruments import INSTRUMENTS, instrument
 from lensgen.noise import Detector, noise_recipe
@@ -203,3 +204,30 @@ def test_wrong_constants(field: str, value) -> None:
 def test_unknown_instrument(name: str, meant: str) -> None:
     with pytest.raises(UnknownNameError, match=rf"unknown instrument '{name}'. Did you mean '{meant}"):
         instrument(name)
+
+
+@pytest.mark.parametrize("name", INSTRUMENTS)
+def test_every_telescope_renders_in_both_engines(name: str) -> None:
+    """Through a PSF as wide as its own, on a lens that fits 24 of its pixels."""
+    camera = instrument(name)
+    psf = {
+        "type": "moffat", "fwhm": "instrument", "beta": 3.0, "size": 11 * camera.pixel_scale, "sampling": "centre",
+        "supersampled": False,
+    }  # fmt: skip
+    changes = {
+        "instrument": name, "psf": psf, "grid": {"size": 24, "supersampling": 1}, "noise.exposure_time": "instrument",
+        "lens.theta_E": 6.0 * camera.pixel_scale, "lens.center_x": 0.0, "lens.center_y": 0.0,
+        "source.R_sersic": 4.0 * camera.pixel_scale, "source.center_x": 0.0, "source.center_y": camera.pixel_scale,
+    }  # fmt: skip
+    preset = load_preset("model_a").override(changes)
+    images = [
+        Simulator(preset, device="cpu", engine=engine, outputs=("clean",)).batch(0, 4, label="no_sub")
+        for engine in ("cpu", "torch")
+    ]
+    clean = [batch.maps["clean"] for batch in images]
+    assert float((clean[0] - clean[1]).abs().max()) < 1e-5 * float(clean[1].max())
+    noise = (images[0].image - clean[0])[..., :2, :].flatten()  # a dark edge
+    exposure = images[0].params["noise.total_exposure"].repeat_interleave(48)[:, None]
+    sigma = preset.recipe.sigma(clean[0][..., :2, :].reshape(-1, 1), exposure, preset.bands[0].detector)
+    pull = noise / sigma.flatten()
+    assert abs(float(pull.mean())) < 4.0 / 192**0.5 and abs(float(pull.std()) - 1.0) < 4.0 / 384**0.5
