@@ -15,9 +15,10 @@ from lensgen.errors import LensgenError, ParameterError, PresetError, UnknownNam
 from lensgen.preset import preset_from_config
 
 PRESETS = tuple(lensgen.presets())
-EVERY_KIND = (  # of field there is
-    "model_a", "euclid_nisp", "model_a_physical", pytest.param("deeplense_iv_legacy_macro", marks=pytest.mark.slow),
-)  # fmt: skip
+EVERY_KIND = [  # of field there is
+    "model_a", "euclid_nisp",
+    *(pytest.param(p, marks=pytest.mark.slow) for p in ("model_a_physical", "deeplense_iv_legacy_macro")),
+]  # fmt: skip
 
 BROKEN = {
     "not YAML": ("a: [1, 2", r"is not YAML"),
