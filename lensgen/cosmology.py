@@ -20,14 +20,6 @@ ARCSEC = 206264.80624709636  # in a radian
 _G_MSUN_OVER_C2 = 4.785415841587842e-20  # G Msun / c^2 in Mpc (IAU 2015 nominal solar mass parameter)
 _G_MSUN = 4.300917270036279e-9  # Mpc (km/s)^2 / Msun
 
-# Gauss-Legendre on [0, 1], 16 points; literals, so that no library's rounding enters
-_NODES = (
-    (0.0052995325041750337, 0.0135762297058770482), (0.0277124884633837103, 0.0311267619693239468),
-    (0.0671843988060841224, 0.0475792558412463929), (0.1222977958224984831, 0.0623144856277669384),
-    (0.1910618777986781147, 0.0747979944082883680), (0.2709916111713863151, 0.0845782596975012679),
-    (0.3591982246103705422, 0.0913017075224617919), (0.4524937450811812866, 0.0947253052275342511),
-)  # fmt: skip
-
 DISTANCE_RULES = ("angular", "deeplense")
 
 
@@ -59,7 +51,7 @@ class Cosmology:
     def comoving_distance(self, z: Tensor) -> Tensor:
         """Line-of-sight comoving distance in Mpc, `[...]` -> `[...]`."""
         total = torch.zeros_like(z)
-        for node, weight in _NODES:
+        for node, weight in exact.GAUSS_LEGENDRE:
             total = total + weight * (1.0 / self.expansion(node * z) + 1.0 / self.expansion((1.0 - node) * z))
         return SPEED_OF_LIGHT / self.H0 * z * total
 

@@ -32,14 +32,6 @@ _SCATTER = 0.2  # of ln c (pyHalo's "dex", which it applies to the natural logar
 _QUANTILES = 4096
 _MOST_SLOTS = 20_000
 
-# Gauss-Legendre on [0, 1], half of 16 points; literals, so that no library's rounding enters
-_NODES = (
-    (0.0052995325041750337, 0.0135762297058770482), (0.0277124884633837103, 0.0311267619693239468),
-    (0.0671843988060841224, 0.0475792558412463929), (0.1222977958224984831, 0.0623144856277669384),
-    (0.1910618777986781147, 0.0747979944082883680), (0.2709916111713863151, 0.0845782596975012679),
-    (0.3591982246103705422, 0.0913017075224617919), (0.4524937450811812866, 0.0947253052275342511),
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Suppression:
@@ -171,7 +163,7 @@ class CdmPhysical(Population):
         """What suppression leaves of the mass of all subhalos, `[B]`: Gauss-Legendre in ln m."""
         low, high = (exact.log(like.new_tensor(m)) for m in (self.mass_low, self.mass_high))
         kept, whole = torch.zeros_like(like), torch.zeros_like(like)
-        for node, weight in _NODES:
+        for node, weight in exact.GAUSS_LEGENDRE:
             for place in (node, 1.0 - node):
                 ln_m = low + (high - low) * place
                 share = weight * exact.exp((SLOPE + 2.0) * (ln_m - low))
