@@ -22,7 +22,7 @@ from lensgen.scene import Component, Scene, check_count
 from lensgen_kernels import cpu, tables
 from lensgen_kernels.errors import TranslationError
 from lensgen_kernels.filters import DenseFilter, Filter, dense_weights
-from lensgen_kernels.intrinsics import LANES
+from lensgen_kernels.lanes import LANES
 from lensgen_kernels.program import ImageProgram, NoiseTerm, Term
 
 _DETECTOR = ("sky", "total_read_noise", "read_variance")

@@ -7,7 +7,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from lensgen_kernels.intrinsics import LANES, address_of_lanes, splat
+from lensgen_kernels.lanes import LANES, address_of_lanes, splat
 from lensgen_kernels.tables import supported
 
 # what fits the registers of AVX-512, or half of it those of others

@@ -17,7 +17,7 @@ import llvmlite
 import llvmlite.binding
 import numba
 
-_SUPPORT = ("correlate.py", "intrinsics.py", "support.py", "tables.py")
+_SUPPORT = ("correlate.py", "intrinsics.py", "lanes.py", "support.py", "tables.py")
 _lock = threading.Lock()
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lensgen_kernels.correlate import CORRELATE, TILE_ROWS
-from lensgen_kernels.intrinsics import LANES
+from lensgen_kernels.lanes import LANES
 from lensgen_kernels.source import Source
 
 _UNROLLED_TAPS = 40

@@ -305,6 +305,7 @@ _HEAD = [
     "from numba import njit",
     "from lensgen_kernels.correlate import CORRELATE, TILE_ROWS, TILE_WIDTH",
     "from lensgen_kernels.intrinsics import *",
+    "from lensgen_kernels.lanes import *",
     "from lensgen_kernels.support import scratch, uniforms",
     "from lensgen_kernels.tables import NODES, WEIGHTS",
     "",

@@ -18,7 +18,7 @@ import llvmlite.binding
 import numba
 import numpy as np
 
-from lensgen_kernels.intrinsics import LANES, RADIAL_DEGREE
+from lensgen_kernels.lanes import LANES, RADIAL_DEGREE
 from lensgen_kernels.node import UNIFORM, VARYING, Node
 from lensgen_kernels.numba_source import printable
 from lensgen_kernels.translate import needed, replaced

@@ -107,7 +107,7 @@ TNFW = {
 PHYSICAL = {
     "sigma_sub": {"log_uniform": {"low": 0.005, "high": 0.03}}, "mass_low": 1e8, "mass_high": 1e10, "aperture": 3.0,
     "log10_host_mass": {"truncated_normal": {"mean": 13.3, "sigma": 0.2, "low": 12.9, "high": 13.7}}, "slots": 150,
-    "log10_bound_fraction": {"truncated_normal": {"mean": -1.0, "sigma": 0.5, "low": -4.0, "high": 0.0}}, "sheet": 1,
+    "log10_bound_fraction": {"truncated_normal": {"mean": -1.0, "sigma": 0.5, "low": -4.0, "high": 0.0}}, "sheet": True,
 }  # fmt: skip
 OVERRIDES = {
     "no compensation, no shear": {"compensation": "none", "shear": None},
@@ -139,7 +139,7 @@ OVERRIDES = {
     },
     "subhalos of theory": {
         "substructure": {
-            "cold": {"population": "cdm_physical", **PHYSICAL, "sheet": 0},
+            "cold": {"population": "cdm_physical", **PHYSICAL, "sheet": False},
             "warm": {"population": "wdm", **PHYSICAL, "half_mode_mass": {"log_uniform": {"low": 1e6, "high": 1e10}}},
             "light": {"population": "uldm", **PHYSICAL, "axion_mass": {"log_uniform": {"low": 1e-22, "high": 1e-19}}},
         },
