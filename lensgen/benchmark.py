@@ -175,6 +175,8 @@ class Benchmark(Dataset[tuple[Tensor, Tensor]]):
             with h5py.File(part, "w") as file:
                 file.attrs["card"] = json.dumps(self.card)
                 file.attrs["class_names"] = list(self.simulator.class_names)
+                file.attrs["input_scale"] = list(self.simulator.input_scale)
+                file.attrs["pixel_scale"] = self.simulator.preset.bands[0].observation.pixel_scale
                 for batch in tqdm(self.batches(), total=-(-self.size // 256), unit="batch", disable=not progress):
                     columns = {"image": batch.image, "label": batch.label, "index": batch.index}
                     start = int(batch.index[0])

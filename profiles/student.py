@@ -23,6 +23,7 @@ from lensgen.render import render
 from lensgen.rng import MAX_SEED, RandomSource
 from lensgen.simulator import Simulator
 from profiles.smooth_fit import Guess, SmoothModel
+from trainers.models.cnn import SmallCNN
 
 AT_A_TIME = 64  # systems whose derivatives are in memory
 T = TypeVar("T")
@@ -82,28 +83,14 @@ def make_pairs(preset: Preset, random: RandomSource, index: Tensor) -> Pairs:
     return Pairs(systems, torch.stack(images, 1).flatten(2))
 
 
-class Judge(nn.Module):
+class Judge(SmallCNN):
     """Views `[B, 2, H, W]` -> logit of there being substructure `[B]`."""
 
     def __init__(self, width: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.PixelUnshuffle(2),
-            *_layer(8, width),
-            *_layer(width, 2 * width, 2),
-            *_layer(2 * width, 2 * width),
-            *_layer(2 * width, 4 * width, 2),
-            *_layer(4 * width, 4 * width),
-        )
-        self.head = nn.Linear(8 * width, 1)
+        super().__init__(channels=2, outputs=1, width=width)
 
     def forward(self, view: Tensor) -> Tensor:
-        found = self.layers(view)
-        return self.head(torch.cat([found.mean((2, 3)), found.amax((2, 3))], 1)).squeeze(1)
-
-
-def _layer(inputs: int, outputs: int, stride: int = 1) -> tuple[nn.Module, ...]:
-    return nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+        return super().forward(view).squeeze(1)
 
 
 class Student:

@@ -10,3 +10,12 @@ STARTED = time.monotonic()
 # training ten times slower (25 steps: 35 s); at this count it is 3 s, and as fast as before on a quiet machine (1 s).
 # It must be set before torch is imported.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+
+def __getattr__(name: str) -> object:
+    """`trainers.load`, which imports torch and so must come after the setting above."""
+    if name in ("load", "Loaded"):
+        from trainers import loading
+
+        return getattr(loading, name)
+    raise AttributeError(f"module 'trainers' has no attribute {name!r}")

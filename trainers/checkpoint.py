@@ -49,16 +49,17 @@ class Checkpoint:
 def write_checkpoint(
     run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, about: dict[str, Any], keep: int
 ) -> Path:
-    """Writes `run/checkpoints/step_...` at once or not at all, then deletes all but the `keep` newest.
+    """Writes `run/checkpoints/step_...` at once or not at all, then deletes others but the `keep` newest and the best.
 
     Args:
-        about: JSON-able; what `Checkpoint.about` will say beside format, step and library versions.
+        about: JSON-able; what `Checkpoint.about` will say beside format, step and library versions. `best`, if it is
+            there and not None, says under `step` which checkpoint is the best.
 
     Raises:
         CheckpointError: the disk is full or not writable; the former checkpoint is untouched.
     """
-    folder = run / "checkpoints"
-    target = folder / f"step_{step:06d}"
+    target = checkpoint_path(run, step)
+    folder = target.parent
     unfinished = folder / (UNFINISHED + target.name)
     try:
         shutil.rmtree(unfinished, ignore_errors=True)  # left by a run that was killed here
@@ -77,7 +78,7 @@ def write_checkpoint(
         for path in (*unfinished.iterdir(), unfinished):
             _flush(path)
         if target.exists():  # left by a run that was resumed from an earlier step
-            shutil.rmtree(target)
+            _remove(target)
         unfinished.rename(target)
         _flush(folder)
     except (OSError, SafetensorError) as error:
@@ -87,8 +88,12 @@ def write_checkpoint(
         ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    for old in checkpoints(run)[:-keep]:
-        shutil.rmtree(old)
+    # `target` is not among the newest where a run goes on from before a future that it had
+    stay = {*checkpoints(run)[-keep:], target}
+    if about.get("best"):
+        stay.add(checkpoint_path(run, about["best"]["step"]))
+    for old in set(checkpoints(run)) - stay:
+        _remove(old)
     for left in folder.glob(UNFINISHED + "*"):  # by a run that was killed elsewhere
         shutil.rmtree(left, ignore_errors=True)
     return target
@@ -98,6 +103,11 @@ def seal(description: dict[str, Any]) -> str:
     """The text of `checkpoint.json`: `description` with its own SHA-256 beside those of the tensors."""
     digests = description["sha256"] | {DESCRIPTION: _own_digest(description)}
     return json.dumps({**description, "sha256": digests}, indent=1)
+
+
+def checkpoint_path(run: Path, step: int) -> Path:
+    """Where the checkpoint of a step is, or would be."""
+    return run / "checkpoints" / f"step_{step:06d}"
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -120,6 +130,19 @@ def find_checkpoint(path: Path) -> Path:
     config = path / "config.yaml"
     fix = f"start that run anew with --config {config} --out {path}" if config.is_file() else "give the folder of a run"
     raise CheckpointError(f"{path} holds no checkpoint (checkpoints/step_*); {fix}.")
+
+
+def best_or_newest(path: Path) -> Path:
+    """The best checkpoint of a run's folder; its newest one where none was chosen; `path` itself if it is a checkpoint.
+
+    Raises:
+        CheckpointError: there is none, or the newest, which says which is the best, is damaged.
+    """
+    newest = find_checkpoint(path)
+    best = _read_description(newest).get("best")
+    if newest == path or not best or not checkpoint_path(path, best["step"]).is_dir():
+        return newest
+    return checkpoint_path(path, best["step"])
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -198,6 +221,11 @@ def _damaged(path: Path, what: str) -> CheckpointError:
     others = [other for other in checkpoints(path.parent.parent) if other != path]
     fix = f"take the one before it, {others[-1]}" if others else "start the run anew"
     return CheckpointError(f"{path} is damaged: {what}; {fix}.")
+
+
+def _remove(path: Path) -> None:
+    """Deletes a checkpoint as it was written: a kill leaves it whole or not there at all."""
+    shutil.rmtree(path.rename(path.with_name(f"{UNFINISHED}old_{path.name}")), ignore_errors=True)
 
 
 def _on_cpu(value: Tensor) -> Tensor:

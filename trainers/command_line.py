@@ -50,9 +50,13 @@ def parse(kind: type[Config], recipe: str, argv: Sequence[str] | None = None, pr
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--config")
     early.add_argument("--resume", type=Path)
+    early.add_argument("--stream", action="store_true")
+    early.add_argument("--data")
     known, _ = early.parse_known_args(argv)
     if known.resume is None:
         start = with_values(kind(), read_recipe(kind, find_recipe(known.config or recipe)))
+        if known.stream or known.data is not None:  # images that the flags name stand in place of the recipe's
+            start = with_values(start, {("data", "stream"): False, ("data", "data"): None})
     else:
         start = load_config(kind, run_folder(known.resume))
     config = tyro.cli(kind, default=start, args=argv, prog=prog, config=(tyro.conf.FlagCreatePairsOff,))
@@ -155,8 +159,10 @@ def as_recipe(config: TrainerConfig) -> dict[str, Any]:
 
 
 def save_config(config: TrainerConfig, folder: Path) -> None:
-    """Writes `config.yaml`."""
-    (folder / "config.yaml").write_text(yaml.safe_dump(as_recipe(config), sort_keys=False))
+    """Writes `config.yaml`, whole or not at all: a run that ended early is begun anew from it."""
+    unfinished = folder / "config.tmp"
+    unfinished.write_text(yaml.safe_dump(as_recipe(config), sort_keys=False))
+    unfinished.replace(folder / "config.yaml")
 
 
 def load_config(kind: type[Config], folder: Path) -> Config:

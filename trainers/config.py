@@ -10,6 +10,7 @@ import torch
 import tyro
 
 from trainers.errors import ConfigError
+from trainers.transform import TransformName
 
 Precision = Literal["auto", "32-true", "bf16-mixed"]
 
@@ -29,6 +30,8 @@ class DataConfig:
     """Simulate every image as it is needed; none is seen twice."""
     data: Path | None = None
     """A stored set: .npz or .h5 with image [N,C,H,W] or [N,H,W] and label [N]."""
+    images: int | None = None
+    """Train on no more than so many images of a stored set; what is held out for validation and test stays the same."""
     preset: str = "model_a"
     """What --stream simulates; `python -m lensgen info --list` names the presets."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -37,9 +40,13 @@ class DataConfig:
     """Seed of images, weights and masks."""
     workers: int = 0
     """Processes that simulate ahead, on a CPU; 0 simulates between the steps."""
+    input_transform: TransformName = "asinh"
+    """What model inputs go through: asinh in units of the noise, or each image scaled to 0..1 (paper mode)."""
 
     def __post_init__(self) -> None:
         require("workers", self.workers, 0)
+        if self.images is not None:
+            require("images", self.images, 1)
 
     def require_one_source(self) -> None:
         """Raises `ConfigError` unless exactly one of `stream` and `data` is given."""
@@ -49,6 +56,8 @@ class DataConfig:
             raise ConfigError("no images: give --stream to simulate them or --data PATH for a stored set.")
         if self.data is not None and self.set:
             raise ConfigError(f"--set {self.set[0]} changes a preset and does nothing to --data; leave it out.")
+        if self.stream and self.images is not None:
+            raise ConfigError(f"--images {self.images} is of a stored set; a stream is as long as the run's --steps.")
 
 
 @dataclass(frozen=True)
@@ -121,6 +130,8 @@ class OptimizerConfig:
     """Decay of the mean of squared gradients."""
     clip: float | None = 1.0
     """Largest norm of the gradient; None does not clip."""
+    layer_decay: float | None = None
+    """Factor of the rate from each block of an encoder to the one before it, for fine-tuning; None: all learn alike."""
 
     def __post_init__(self) -> None:
         require("optimizer.lr", self.lr, 1e-12, 10)
@@ -131,16 +142,20 @@ class OptimizerConfig:
             require(f"optimizer.{name}", getattr(self, name), 0, 0.99999)
         if self.clip is not None:
             require("optimizer.clip", self.clip, 1e-6)
+        if self.layer_decay is not None:
+            require("optimizer.layer_decay", self.layer_decay, 0.01, 1)
 
 
 @dataclass(frozen=True)
 class ValidationConfig:
-    """Frozen validation images; the probes fit on some and are scored on others."""
+    """Frozen validation images; the probes fit on some and are scored on others. And the test images."""
 
     fit: int = 1000
     """Images that the probes and the mean image are fitted on."""
     score: int = 500
     """Images that masked MSE and probes are scored on."""
+    test: int = 3000
+    """Frozen test images, looked at once, at the end; those of lensgen.benchmark when they are simulated."""
     neighbours: int = 20
     """Neighbours of the kNN probe."""
 
@@ -148,6 +163,7 @@ class ValidationConfig:
         require("validation.neighbours", self.neighbours, 1)
         require("validation.fit", self.fit, max(10, self.neighbours))
         require("validation.score", self.score, 10)
+        require("validation.test", self.test, 1)
 
 
 @dataclass(frozen=True)

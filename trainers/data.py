@@ -1,21 +1,21 @@
-"""What a trainer is fed with: a source of batches, frozen validation images, and the one transform of its inputs."""
+"""What a trainer is fed with: a source of batches, frozen validation and test images, the transform of its inputs."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 import lensgen
+from trainers.ahead import SimulatedAhead
 from trainers.config import DataConfig, ValidationConfig
-from trainers.errors import ConfigError, DataError
+from trainers.draws import key_of
+from trainers.errors import DataError
 from trainers.stored import StoredSet, StoredStream, read_stored
+from trainers.transform import InputTransform
 
 # What the encoder's features are probed for when images are simulated.
 PROBED_PARAMETERS = ("lens.theta_E", "source.center_x", "source.center_y")
@@ -32,6 +32,8 @@ class Batch(Protocol):
     def params(self) -> dict[str, Tensor]: ...
     @property
     def index(self) -> Tensor: ...
+    @property
+    def maps(self) -> dict[str, Tensor]: ...
 
 
 class Source(Protocol):
@@ -42,63 +44,6 @@ class Source(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-class SimulatedAhead:
-    """A stream whose batches other processes simulate while the model trains: the same ones in the same order.
-
-    While it is iterated, torch uses no more threads than cores are left beside the workers.
-
-    Args:
-        stream: on the CPU.
-        workers: number of processes, 1 or more.
-    """
-
-    def __init__(self, stream: lensgen.LensStream, workers: int) -> None:
-        self.stream, self.workers = stream, workers
-
-    def __iter__(self) -> Iterator[lensgen.Batch]:
-        before = torch.get_num_threads()
-        # a core for each worker: with more threads than cores both would wait for one another
-        torch.set_num_threads(max(1, min(before, usable_cores() - self.workers)))
-        try:
-            for batch in DataLoader(self.stream, batch_size=None, num_workers=self.workers, prefetch_factor=4):
-                self.stream.skip(1)  # the workers' copies of the stream moved, this one did not
-                yield batch
-        finally:
-            torch.set_num_threads(before)
-
-    def state_dict(self) -> dict[str, Any]:
-        """That of the stream after the batches that were handed out, however many are simulated already."""
-        return self.stream.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes to a saved position; takes effect when iteration begins anew."""
-        self.stream.load_state_dict(state)
-
-
-@dataclass(frozen=True)
-class InputTransform:
-    """asinh(x / scale): linear in the noise, logarithmic in the bright arcs, fixed for a data set.
-
-    Attributes:
-        scale: of each channel, the sky noise in the units of the images, or 1 % of the median peak of a noise-free
-            set.
-    """
-
-    scale: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        # a checkpoint from before there were bands holds one number
-        object.__setattr__(self, "scale", (self.scale,) if isinstance(self.scale, float) else tuple(self.scale))
-        if not all(0 < s < float("inf") for s in self.scale):
-            raise ConfigError(f"the input transform's scale is {self.scale}; it must be positive and finite.")
-
-    def __call__(self, image: Tensor) -> Tensor:
-        """Transformed images `[..., C, H, W]`."""
-        if len(self.scale) == 1:
-            return torch.asinh(image / self.scale[0])
-        return torch.asinh(image / image.new_tensor(self.scale).view(-1, 1, 1))
-
-
 @dataclass(frozen=True)
 class Data:
     """Everything a trainer is fed with.
@@ -106,35 +51,39 @@ class Data:
     Attributes:
         source: training batches of this rank.
         fit, score: frozen validation images, disjoint from one another and from training.
+        test_size: number of frozen test images, disjoint from all others.
+        test_batches: a number of images -> batches of so many, the last one smaller; made when asked for.
         transform: what every model input goes through.
         image_shape: `(C, H, W)`.
         pixel_scale: side of a pixel [arcsec]; None where it is not known.
         class_names: names of the labels 0, 1, ...
         targets: names of the parameters that features are probed for.
         identity: says in a checkpoint which data these are.
+        benchmark: the test images of a preset; None for a stored set.
     """
 
     source: Source
     fit: Batch
     score: Batch
+    test_size: int
+    test_batches: Callable[[int], Iterator[Batch]]
     transform: InputTransform
     image_shape: tuple[int, int, int]
     pixel_scale: float | None
     class_names: tuple[str, ...]
     targets: tuple[str, ...]
     identity: dict[str, Any]
+    benchmark: lensgen.Benchmark | None = None
 
+    def test(self, size: int = 256) -> Iterator[Batch]:
+        """The frozen test images, the same in the same order whatever `--seed` is; look at them once."""
+        return self.test_batches(size)
 
-def usable_cores() -> int:
-    """Cores that this process may run on: fewer than the machine has under taskset, Slurm or a container's cpuset."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def key_of(*parts: object) -> int:
-    """A 63-bit seed that depends on all parts, for random numbers that must not depend on anything drawn before."""
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+    def truth(self, index: Tensor, *outputs: str) -> Batch | None:
+        """The test images `[B]` of these indices with other outputs, e.g. "detectability"; None for a stored set."""
+        if self.benchmark is None:
+            return None
+        return self.benchmark.simulator.with_outputs(*outputs).batch(indices=index)
 
 
 def open_data(
@@ -144,11 +93,14 @@ def open_data(
     device: torch.device,
     rank: int = 0,
     world_size: int = 1,
+    outputs: tuple[str, ...] = ("image",),
+    hr_factor: int = 2,
 ) -> Data:
     """The simulator's stream or a stored set, as `config` says.
 
     Args:
         batch_size: images a batch, of each rank.
+        outputs, hr_factor: as for `lensgen.Simulator`; of the stream alone.
 
     Raises:
         ConfigError, DataError: see there; UnknownNameError: no such preset or field of a preset; PresetError: a change
@@ -158,14 +110,10 @@ def open_data(
     if config.data is not None:
         stored = read_stored(config.data)
         return _open_stored(stored, config, validation, batch_size, device, rank, world_size)
-    return _open_stream(config, validation, batch_size, device, rank, world_size)
-
-
-def _open_stream(
-    config: DataConfig, validation: ValidationConfig, batch_size: int, device: torch.device, rank: int, world_size: int
-) -> Data:
     overrides = lensgen.parse_overrides(config.set)
-    held_out = lensgen.Simulator(config.preset, seed=config.seed, device=device, split="val").override(overrides)
+    held_out = lensgen.Simulator(
+        config.preset, config.seed, device, split="val", outputs=outputs, hr_factor=hr_factor
+    ).override(overrides)
     fit = held_out.batch(start=0, size=validation.fit)
     score = held_out.batch(start=validation.fit, size=validation.score)
     stream = lensgen.LensStream(
@@ -176,12 +124,19 @@ def _open_stream(
         rank=rank,
         world_size=world_size,
         overrides=overrides,
+        outputs=outputs,
+        hr_factor=hr_factor,
+    )
+    benchmark = lensgen.benchmark(
+        config.preset, "test", validation.test, device=device, outputs=outputs, hr_factor=hr_factor, overrides=overrides
     )
     return Data(
         source=SimulatedAhead(stream, config.workers) if config.workers else stream,
         fit=fit,
         score=score,
-        transform=InputTransform(held_out.input_scale),
+        test_size=validation.test,
+        test_batches=benchmark.batches,
+        transform=InputTransform(held_out.input_scale, config.input_transform),
         image_shape=held_out.image_shape,
         pixel_scale=fit.pixel_scale,
         class_names=held_out.class_names,
@@ -192,6 +147,7 @@ def _open_stream(
             "overrides": overrides,
             "seed": config.seed,
         },
+        benchmark=benchmark,
     )
 
 
@@ -204,33 +160,43 @@ def _open_stored(
     rank: int,
     world_size: int,
 ) -> Data:
-    generator = torch.Generator().manual_seed(key_of(config.seed, "hold out"))
+    # by the set alone: with every --seed the same images are held out
+    generator = torch.Generator().manual_seed(key_of(stored.fingerprint, "hold out"))
     order = torch.randperm(len(stored), generator=generator)
-    held_out = validation.fit + validation.score
-    if held_out > len(stored) // 2:
+    sizes = [validation.fit, validation.score, validation.test]
+    if sum(sizes) > len(stored) // 2:
         raise DataError(
-            f"--data {stored.path} has {len(stored)} images, of which validation would hold out {held_out}, more than "
-            "half; lower --validation.fit and --validation.score."
+            f"--data {stored.path} has {len(stored)} images, of which validation and test would hold out {sum(sizes)}, "
+            "more than half; lower --validation.fit, --validation.score and --validation.test."
         )
-    rows = order[held_out:]
-    image = stored.image
-    peaks = image[rows].flatten(1).amax(dim=1)
-    scale = 0.01 * float(peaks.median())
-    if scale <= 0:
-        raise DataError(f"--data {stored.path}: half of the images have no positive pixel. Subtract less sky.")
-    fit = stored.take(order[: validation.fit], device)
-    score = stored.take(order[validation.fit : held_out], device)
+    fit_rows, score_rows, test_rows, rows = order.split([*sizes, len(stored) - sum(sizes)])
+    if config.images is not None:
+        if config.images > len(rows):
+            raise DataError(f"--images is {config.images}; {stored.path} has {len(rows)} beside those held out.")
+        rows = rows[: config.images]
+    fit, score = stored.take(fit_rows, device), stored.take(score_rows, device)
     return Data(
         source=StoredStream(stored, rows, batch_size, config.seed, device, rank, world_size),
         fit=fit,
         score=score,
-        transform=InputTransform((scale,)),
-        image_shape=(image.shape[1], image.shape[2], image.shape[3]),
-        pixel_scale=None,
-        class_names=tuple(f"class {number}" for number in range(int(stored.label.max()) + 1)),
+        test_size=validation.test,
+        test_batches=lambda size: (stored.take(part, device) for part in test_rows.split(size)),
+        transform=InputTransform(stored.scale or _one_percent_of_peaks(stored, rows), config.input_transform),
+        image_shape=(stored.image.shape[1], stored.image.shape[2], stored.image.shape[3]),
+        pixel_scale=stored.pixel_scale,
+        class_names=stored.class_names,
         targets=_worth_probing(fit, score, tuple(stored.params)),
-        identity={"data": str(stored.path), "fingerprint": stored.fingerprint, "images": len(stored)},
+        identity={"data": str(stored.path), "fingerprint": stored.fingerprint, "images": len(stored)}
+        | ({} if config.images is None else {"trained_on": config.images}),
     )
+
+
+def _one_percent_of_peaks(stored: StoredSet, rows: Tensor) -> tuple[float, ...]:
+    """1 % of the median peak of these rows, in all channels."""
+    scale = 0.01 * float(stored.image[rows].flatten(1).amax(dim=1).median())
+    if scale <= 0:
+        raise DataError(f"--data {stored.path}: half of the images have no positive pixel. Subtract less sky.")
+    return (scale,)
 
 
 def _worth_probing(fit: Batch, score: Batch, names: tuple[str, ...]) -> tuple[str, ...]:

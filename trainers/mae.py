@@ -16,17 +16,22 @@ import torch
 from lightly.models.utils import get_at_index
 from torch import Tensor, nn
 
-from trainers.checkpoint import read_checkpoint
+from trainers.checkpoint import load_weights, read_checkpoint
 from trainers.command_line import exit_with_message, parse
 from trainers.config import TrainerConfig, require
-from trainers.data import Batch, Data, key_of, open_data
+from trainers.data import Batch, Data, open_data
+from trainers.draws import Draws, key_of
+from trainers.export import export_vit
 from trainers.figures import draw_loss_curve, draw_reconstructions
 from trainers.loop import Loop
-from trainers.models.masked_autoencoder import DecoderConfig, MaskedAutoencoder, masked_mse
+from trainers.models.masked_autoencoder import DecoderConfig, MaskedAutoencoder, masked_mse, restore
 from trainers.models.vit import ViTConfig
 from trainers.probes import probe
 from trainers.session import claim_folder, launch, say_how_to_resume
 from trainers.summary import write_summary
+from trainers.transform import InputTransform
+
+__all__ = ["MAEConfig", "MAETask", "main", "predict", "restore"]
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,11 @@ class MAETask:
     """Trains a `MaskedAutoencoder`; judges it by masked MSE and by probes of its encoder.
 
     Attributes:
+        selects: the checkpoint of the least masked MSE is the best.
         mean_image_mse: masked MSE, on the same pixels, of predicting the mean of the `fit` images.
     """
+
+    selects = "-masked_mse"
 
     def __init__(self, config: MAEConfig, data: Data, device: torch.device) -> None:
         self.config, self.data = config, data
@@ -63,11 +71,12 @@ class MAETask:
                 "vit": dataclasses.asdict(config.vit),
                 "decoder": dataclasses.asdict(config.decoder),
             },
-            "transform": {"name": "asinh", "scale": list(data.transform.scale)},
+            "transform": data.transform.as_json(),
             "data": data.identity,
             "class_names": list(data.class_names),
         }
-        self._fixed_mask = self.mask(len(data.score.image), key_of(config.data.seed, "validation mask"), device)
+        # always the same of all steps, and none that training uses
+        self._fixed_mask = self.mask(Draws(config.data.seed, -1, data.score.index))
         self.mean_image_mse = self._mean_image_mse()
 
     @property
@@ -75,10 +84,10 @@ class MAETask:
         assert isinstance(self.model, MaskedAutoencoder)
         return self.model
 
-    def loss(self, forward: nn.Module, batch: Batch, key: int) -> Tensor:
-        """Masked MSE of a batch under the mask that `key` gives."""
+    def loss(self, forward: nn.Module, batch: Batch, draws: Draws) -> Tensor:
+        """Masked MSE of a batch under the masks that `draws` gives."""
         images = self.data.transform(batch.image)
-        keep, masked = self.mask(len(images), key, images.device)
+        keep, masked = self.mask(draws)
         targets = self.autoencoder.targets(images, self.config.norm_pix)
         return masked_mse(forward(images, keep, masked), targets, masked)
 
@@ -98,9 +107,9 @@ class MAETask:
             ),
         }
 
-    def mask(self, size: int, key: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Token indices to keep and to mask for `size` images."""
-        return self.autoencoder.random_mask(size, self.config.mask_ratio, key, device)
+    def mask(self, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Token indices to keep and to mask for each image."""
+        return self.autoencoder.random_mask(draws, self.config.mask_ratio)
 
     def predict(self, images: Tensor, mask: tuple[Tensor, Tensor]) -> Tensor:
         """Predictions `[N, M, E]` for transformed images, in float32 and without gradients."""
@@ -128,6 +137,15 @@ class MAETask:
         draw_loss_curve(files[1], folder, self.mean_image_mse, "mean image, on the same pixels")
         return files
 
+    def export(self, loop: Loop) -> Path:
+        """Writes the encoder of the best checkpoint for timm, into the run's folder `encoder`."""
+        assert loop.best is not None, "a run that ended has validated"
+        best = read_checkpoint(loop.best)
+        model = restore(best.about)
+        load_weights(model, best)
+        vit, shape = model.encoder.vit, self.data.image_shape
+        return export_vit(loop.folder, vit, self.config.vit, shape, self.about, best.about["step"])
+
     def _mean_image_mse(self) -> float:
         fit, score = (
             self.autoencoder.targets(self.data.transform(part.image), self.config.norm_pix)
@@ -136,6 +154,11 @@ class MAETask:
         masked = self._fixed_mask[1]
         mean = fit.mean(dim=0, keepdim=True).expand_as(score)
         return float(masked_mse(get_at_index(mean, masked - 1), score, masked))
+
+
+def predict(model: MaskedAutoencoder, transform: InputTransform, image: Tensor) -> Tensor:
+    """Features `[B, D]` of images `[B, C, H, W]`: what `trainers.load` gives of a run."""
+    return model.features(transform(image))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -160,6 +183,7 @@ def main(argv: list[str] | None = None) -> int:
         if fabric.is_global_zero:
             with loop.writing():
                 figures = task.draw(loop.folder)
+                task.export(loop)
             write_summary(loop, data, figures)
     except KeyboardInterrupt:
         say_how_to_resume("trainers.mae", loop)

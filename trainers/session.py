@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import sys
 from pathlib import Path
 
@@ -17,13 +18,39 @@ from trainers.errors import ConfigError
 from trainers.loop import Loop
 
 
+def layout(config: RunConfig) -> tuple[int, int]:
+    """Processes on each machine, and machines: as torchrun started them, else `devices` on this one.
+
+    Raises:
+        ConfigError: torchrun started another number of processes than `devices` asks for.
+    """
+    if not torch.distributed.is_torchelastic_launched():
+        return config.devices, 1
+    here, everywhere = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+    if config.devices not in (1, here):  # 1 is what it is when nobody said anything
+        raise ConfigError(
+            f"--devices {config.devices}, but torchrun started {here} processes on this machine; leave --devices out, "
+            f"or start torchrun with --nproc-per-node {config.devices}."
+        )
+    return here, everywhere // here
+
+
 def launch(config: RunConfig) -> Fabric:
-    """Starts the processes that `config` asks for."""
+    """Starts the processes that `config` asks for, or joins those that torchrun started.
+
+    The time after which an exchange between processes is given up stays torch's own (30 minutes with gloo, 10 with
+    NCCL): rank 0 validates meanwhile. `trainers.watch` notices a lost process long before.
+
+    Raises:
+        ConfigError: no CUDA, or see `layout`.
+    """
     if config.accelerator == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--accelerator cuda, but torch sees no CUDA device: leave it out or take cpu.")
+    devices, machines = layout(config)
     fabric = Fabric(
         accelerator=config.fabric_accelerator,
-        devices=config.devices,
+        devices=devices,
+        num_nodes=machines,
         strategy=config.strategy,
         precision=config.fabric_precision,
     )
@@ -34,6 +61,8 @@ def launch(config: RunConfig) -> Fabric:
 def claim_folder(config: Config, trainer: str, fabric: Fabric) -> Config:
     """`config` with the folder of the run in `run.out`: that of `resume`, `out`, or a new one under `runs`.
 
+    And with the number of processes in `run.devices`, so that a run that torchrun started can be resumed without it.
+
     Raises:
         ConfigError: there is a run with checkpoints in `out` already.
     """
@@ -43,10 +72,11 @@ def claim_folder(config: Config, trainer: str, fabric: Fabric) -> Config:
     elif folder is None:
         numbered = (Path("runs") / f"{trainer}_{number:03d}" for number in itertools.count(1))
         folder = fabric.broadcast(next(path for path in numbered if not path.exists()))
-    elif fabric.is_global_zero and checkpoints(folder):  # what ended before its first checkpoint is begun anew
+    elif fabric.broadcast(bool(checkpoints(folder))):  # what ended before its first checkpoint is begun anew
         raise ConfigError(f"--out {folder} holds a run; go on with it by --resume {folder}, or name another folder.")
     fabric.barrier()  # nobody makes the folder before all have looked
-    return dataclasses.replace(config, run=dataclasses.replace(config.run, out=folder))
+    run = dataclasses.replace(config.run, out=folder, devices=layout(config.run)[0])
+    return dataclasses.replace(config, run=run)
 
 
 def say_how_to_resume(module: str, loop: Loop | None) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +27,34 @@ class StoredBatch:
         label: `[B]` int64.
         params: name -> `[B]`, the float columns of the file.
         index: `[B]` int64, rows of the file.
+        maps: nothing.
     """
 
     image: Tensor
     label: Tensor
     params: dict[str, Tensor]
     index: Tensor
+    maps: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class StoredSet:
-    """A whole file in memory, as `StoredBatch` describes it."""
+    """A whole file in memory, as `StoredBatch` describes it.
+
+    Attributes:
+        class_names: names of the labels; "class 0" and so on where the file does not say.
+        scale, pixel_scale: the input transform's scale of each channel, and the side of a pixel [arcsec]; None where
+            the file does not say.
+    """
 
     path: Path
     image: Tensor
     label: Tensor
     params: dict[str, Tensor]
     fingerprint: str
+    class_names: tuple[str, ...]
+    scale: tuple[float, ...] | None = None
+    pixel_scale: float | None = None
 
     def __len__(self) -> int:
         return len(self.image)
@@ -54,7 +66,10 @@ class StoredSet:
 
 
 def read_stored(path: Path) -> StoredSet:
-    """Reads a stored set; nothing in it is unpickled.
+    """Reads a stored set; nothing in it is unpickled. A process that reads the same file again has it from memory.
+
+    Of an HDF5 file the attributes `class_names`, `input_scale` and `pixel_scale`, as `lensgen.Benchmark.save` writes
+    them, are used where they are there.
 
     Raises:
         DataError: no such file, another format, a damaged file, missing or mis-shaped arrays, NaN in the images.
@@ -63,24 +78,32 @@ def read_stored(path: Path) -> StoredSet:
         raise DataError(f"--data {path}: there is no such file.")
     if path.suffix not in {".npz", ".h5", ".hdf5"}:
         raise DataError(f"--data {path}: the format is not known by '{path.suffix}'; give .npz, .h5 or .hdf5.")
+    status = path.stat()
+    return _read(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=2)
+def _read(path: Path, changed: int, size: int) -> StoredSet:
+    """`changed` and `size` are there for the cache: a file that was written anew is read anew."""
     try:
-        arrays = _read_npz(path) if path.suffix == ".npz" else _read_hdf5(path)
+        arrays, attributes = _read_npz(path) if path.suffix == ".npz" else _read_hdf5(path)
     except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
         raise DataError(f"--data {path} cannot be read as {path.suffix[1:]}: {error}") from error
-    return _check(path, arrays)
+    return _check(path, arrays, attributes)
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
+def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+        return {name: file[name] for name in file.files}, {}
 
 
-def _read_hdf5(path: Path) -> dict[str, np.ndarray]:
+def _read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     with h5py.File(path, "r") as file:
-        return {name: item[()] for name, item in file.items() if isinstance(item, h5py.Dataset) and item.ndim}
+        arrays = {name: item[()] for name, item in file.items() if isinstance(item, h5py.Dataset) and item.ndim}
+        return arrays, dict(file.attrs)
 
 
-def _check(path: Path, arrays: dict[str, np.ndarray]) -> StoredSet:
+def _check(path: Path, arrays: dict[str, np.ndarray], attributes: dict[str, Any]) -> StoredSet:
     for name in ("image", "label"):
         if name not in arrays:
             raise DataError(f"--data {path} has no array '{name}'; it has: {', '.join(sorted(arrays)) or 'none'}.")
@@ -103,7 +126,36 @@ def _check(path: Path, arrays: dict[str, np.ndarray]) -> StoredSet:
         if column.shape == (len(image),) and column.dtype.kind == "f"
     }
     digest = hashlib.sha256(image.tobytes() + np.ascontiguousarray(label, dtype=np.int64).tobytes()).hexdigest()[:16]
-    return StoredSet(path, torch.from_numpy(image), torch.from_numpy(label.astype(np.int64)), params, digest)
+    return StoredSet(
+        path,
+        torch.from_numpy(image),
+        torch.from_numpy(label.astype(np.int64)),
+        params,
+        digest,
+        _class_names(path, attributes.get("class_names"), int(label.max()) + 1),
+        _numbers(path, attributes, "input_scale"),
+        None if (side := _numbers(path, attributes, "pixel_scale")) is None else side[0],
+    )
+
+
+def _class_names(path: Path, names: Any, least: int) -> tuple[str, ...]:
+    if names is None:
+        return tuple(f"class {number}" for number in range(least))
+    if np.ndim(names) != 1 or len(names) < least:
+        raise DataError(f"--data {path}: class_names is {names!r}; there are labels up to {least - 1}, name each.")
+    return tuple(str(name) for name in names)
+
+
+def _numbers(path: Path, attributes: dict[str, Any], name: str) -> tuple[float, ...] | None:
+    if name not in attributes:
+        return None
+    try:
+        found = np.asarray(attributes[name], dtype=np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        found = np.zeros(0)
+    if not found.size or not (np.isfinite(found) & (found > 0)).all():
+        raise DataError(f"--data {path}: its attribute {name} is {attributes[name]!r}; it must be positive.")
+    return tuple(found.tolist())
 
 
 class StoredStream:

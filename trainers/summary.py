@@ -54,6 +54,9 @@ def write_summary(loop: Loop, data: Data, figures: list[Path]) -> dict[str, Any]
 def as_text(summary: dict[str, Any]) -> str:
     """The summary for people."""
     repeats = f"{summary['images_repeated']:,} of them repeats" if summary["images_repeated"] else "all different"
+    heading = "on validation images"
+    if any("accuracy" in name for name in summary["trained"]):
+        heading += f" (chance of a class {1 / len(summary['classes']):.2f})"
     lines = [
         "",
         f"images seen      {summary['images_seen']:,}, {repeats}",
@@ -62,10 +65,10 @@ def as_text(summary: dict[str, Any]) -> str:
         f"time             {summary['minutes_of_this_session']:.1f} minutes in all, "
         f"{summary['minutes_training']:.1f} of them training ({summary['steps']:,} steps)",
         "",
-        f"on validation images (chance of a class {1 / len(summary['classes']):.2f})      untrained     trained",
+        f"{heading:<42s} {'untrained':>12s}{'trained':>12s}",
     ]
     for name, value in summary["trained"].items():
-        lines.append(f"  {name:<40s} {summary['untrained'][name]:>12.4f}{value:>12.4f}")
+        lines.append(f"  {name:<40s} {summary['untrained'][name]:>12.4g}{value:>12.4g}")
     lines += ["", f"checkpoint       {summary['checkpoint']}"]
     lines += [f"figure           {path}" for path in summary["figures"]]
     return "\n".join(lines)

@@ -1,12 +1,16 @@
-"""Clocks of the loop, and the Ctrl-C that waits for the end of a step."""
+"""Clocks of the loop, the number of steps that a budget allows, and the Ctrl-C that waits for the end of a step."""
 
 from __future__ import annotations
 
 import signal
+import statistics
 import time
+from collections.abc import Callable
 from types import FrameType
+from typing import cast
 
 import torch
+from lightning.fabric import Fabric
 
 from trainers import STARTED
 
@@ -14,6 +18,25 @@ from trainers import STARTED
 def seconds_since_start() -> float:
     """Wall time since the program began, imports included [s]."""
     return time.monotonic() - STARTED
+
+
+def affordable_steps(step: Callable[[int], None], budget: float, validation: float, validate_every: int) -> int:
+    """How many steps fit into the `budget` [s] of the whole run, of which a part has gone by.
+
+    The median is taken of steps after the first, which pay for compilation and for the workers' start, so that it does
+    not matter what else the machine does for a moment.
+
+    Args:
+        step: takes step 0, 1, ... as a trial, and waits for the device.
+        validation: time of one [s].
+    """
+    seconds = []
+    for number in range(20):
+        begin = time.monotonic()
+        step(number)
+        seconds.append(time.monotonic() - begin)
+    left = 0.9 * (budget - seconds_since_start()) - 2 * validation
+    return max(1, int(left / (statistics.median(seconds[8:]) + validation / validate_every)))
 
 
 class SimulationClock:
@@ -64,6 +87,13 @@ class Interrupt:
     def __exit__(self, *error: object) -> None:
         for number, handler in self._former.items():
             signal.signal(number, handler)
+
+    def asked_anywhere(self, fabric: Fabric) -> bool:
+        """Whether any rank was interrupted, so that all stop at the same step."""
+        if fabric.world_size == 1:
+            return self.asked
+        votes = fabric.all_reduce(torch.tensor(float(self.asked), device=fabric.device), reduce_op="sum")
+        return bool(cast(torch.Tensor, votes) > 0)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked:

@@ -10,7 +10,7 @@ from trainers import mae
 
 TINY = [
     "--accelerator=cpu", "--workers=0", "--batch-size=8", "--log-every=2", "--minutes=None",
-    "--validation.fit=30", "--validation.score=12", "--validation.neighbours=3",
+    "--validation.fit=30", "--validation.score=12", "--validation.test=20", "--validation.neighbours=3",
     "--vit.patch-size=4", "--vit.depth=1", "--vit.width=16", "--vit.heads=2",
     "--decoder.depth=1", "--decoder.width=16", "--decoder.heads=2",
 ]  # fmt: skip
@@ -41,6 +41,12 @@ def stored(tmp_path_factory):
     path = tmp_path_factory.mktemp("stored") / "blobs.npz"
     np.savez(path, **blobs(200))
     return path
+
+
+@pytest.fixture(scope="session")
+def make_blobs():
+    """`blobs` itself, for tests that need other sets."""
+    return blobs
 
 
 @pytest.fixture(scope="session")

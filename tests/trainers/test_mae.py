@@ -10,12 +10,12 @@ import torch
 
 from trainers import checkpoint, logs, loop, mae
 from trainers.command_line import exit_with_message, load_config
-from trainers.data import InputTransform
-from trainers.errors import CheckpointError, ConfigError, OutputError, TrainingError
+from trainers.errors import CheckpointError, ConfigError, OutputError
 from trainers.logs import read_table
 from trainers.mae import MAEConfig
 from trainers.models.masked_autoencoder import load_encoder
 from trainers.stored import StoredStream, read_stored
+from trainers.transform import InputTransform
 
 
 def losses(folder):
@@ -25,8 +25,8 @@ def losses(folder):
 def test_a_run_leaves_everything_behind(train, stored, capsys):
     folder = train()
     names = {path.name for path in folder.iterdir()}
-    assert names == {"checkpoints", "config.yaml", "loss.png", "reconstructions.png", "summary.json", "tensorboard",
-                     "train.csv", "validation.csv"}  # fmt: skip
+    assert names == {"checkpoints", "config.yaml", "encoder", "loss.png", "reconstructions.png", "summary.json",
+                     "tensorboard", "train.csv", "validation.csv"}  # fmt: skip
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["images_seen"], summary["images_distinct"], summary["images_repeated"]) == (48, 48, 0)
     assert set(summary["trained"]) == {"masked_mse", "mean_image_mse", "knn_accuracy", "linear_accuracy", "r2/x",
@@ -39,7 +39,7 @@ def test_a_run_leaves_everything_behind(train, stored, capsys):
 
 def test_repeats_of_a_stored_set_are_said(train):
     summary = json.loads((train("--batch-size=100") / "summary.json").read_text())
-    assert (summary["images_seen"], summary["images_distinct"], summary["images_repeated"]) == (600, 158, 442)
+    assert (summary["images_seen"], summary["images_distinct"], summary["images_repeated"]) == (600, 138, 462)
 
 
 def test_images_that_come_again_are_counted(train, monkeypatch, capsys):
@@ -50,7 +50,7 @@ def test_images_that_come_again_are_counted(train, monkeypatch, capsys):
 
 
 def test_training_beats_the_mean_image_and_the_untrained_encoder(train):
-    folder = train("--steps=250", "--validate-every=250", "--optimizer.lr=5e-3", "--batch-size=16")
+    folder = train("--steps=400", "--validate-every=400", "--optimizer.lr=5e-3", "--batch-size=16")
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["trained"]["masked_mse"] < 0.7 * summary["trained"]["mean_image_mse"]
     assert summary["trained"]["masked_mse"] < 0.7 * summary["untrained"]["masked_mse"]
@@ -174,15 +174,6 @@ def test_the_untrained_figures_are_of_the_same_initialisation(train):
     one, two = train("--steps=1", out="one"), train("--steps=2", out="two")
     first = [read_table(folder / "validation.csv")[0] for folder in (one, two)]
     assert first[0] == first[1]
-
-
-def test_a_loss_that_is_not_finite_stops_the_run(train, monkeypatch):
-    loss = mae.MAETask.loss
-    monkeypatch.setattr(mae.MAETask, "loss", lambda *args: loss(*args) * float("nan"))
-    with pytest.raises(
-        TrainingError, match=r"the loss of step 1 is nan \(seed 0, 8 images a step\)\. Lower --optimizer"
-    ):
-        train()
 
 
 def no_room(*args, **kwargs):

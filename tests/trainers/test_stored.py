@@ -1,5 +1,6 @@
 """Stored sets: what is read, in which order, and what is refused."""
 
+import dataclasses
 import pickle
 
 import h5py
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import lensgen
 from trainers.config import DataConfig, ValidationConfig
 from trainers.data import open_data
 from trainers.errors import DataError
@@ -131,21 +133,69 @@ def test_a_resumed_stream_goes_on_and_refuses_other_data(tmp_path):
             second.load_state_dict({**first.state_dict(), "next_batch": position})
 
 
-def test_validation_images_are_held_out(tmp_path):
+def test_validation_and_test_images_are_held_out_whatever_the_seed(tmp_path):
     path = save(tmp_path / "a.npz", **good(60))
-    data = open_data(DataConfig(data=path), ValidationConfig(fit=10, score=10, neighbours=3), 20, CPU)
-    batches = iter(data.source)
-    seen = set(torch.cat([next(batches).index for _ in range(6)]).tolist())
-    held_out = set(data.fit.index.tolist()) | set(data.score.index.tolist())
-    assert len(seen) == 40 and len(held_out) == 20 and not seen & held_out
-    assert data.targets == ("theta_E",)
-    with pytest.raises(DataError, match="has 60 images, of which validation would hold out 35"):
-        open_data(DataConfig(data=path), ValidationConfig(fit=25, score=10, neighbours=3), 20, CPU)
+    validation = ValidationConfig(fit=10, score=10, test=9, neighbours=3)
+    held_out = []
+    for seed in (0, 1):
+        data = open_data(DataConfig(data=path, seed=seed), validation, 20, CPU)
+        batches = iter(data.source)
+        seen = set(torch.cat([next(batches).index for _ in range(6)]).tolist())
+        tested = [batch.index.tolist() for batch in data.test(4)]
+        held_out.append([data.fit.index.tolist(), data.score.index.tolist(), *tested])
+        away = [row for part in held_out[-1] for row in part]
+        assert len(seen) == 31 and len(set(away)) == 29 and not seen & set(away)
+        assert [len(part) for part in tested] == [4, 4, 1]
+    assert held_out[0] == held_out[1]
+    assert data.targets == ("theta_E",) and data.truth(torch.arange(2), "detectability") is None
+    with pytest.raises(DataError, match="has 60 images, of which validation and test would hold out 44"):
+        open_data(DataConfig(data=path), dataclasses.replace(validation, fit=25), 20, CPU)
+
+
+def test_fewer_images_leave_what_is_held_out_as_it_is(tmp_path):
+    path = save(tmp_path / "a.npz", **good(60))
+    validation = ValidationConfig(fit=10, score=10, test=9, neighbours=3)
+    whole, few = (open_data(DataConfig(data=path, images=images), validation, 7, CPU) for images in (None, 7))
+    assert torch.equal(whole.score.index, few.score.index)
+    batches = iter(few.source)
+    assert len({row for _ in range(3) for row in next(batches).index.tolist()}) == 7
+    assert few.identity["trained_on"] == 7 and "trained_on" not in whole.identity
+    with pytest.raises(DataError, match=r"--images is 32; .* has 31 beside"):
+        open_data(DataConfig(data=path, images=32), validation, 7, CPU)
+
+
+def test_a_saved_benchmark_brings_its_transform_and_its_names(tmp_path):
+    test = lensgen.benchmark("model_a", "train", 80, device="cpu", overrides={"grid.size": 16})
+    path = test.save(tmp_path / "set.h5", progress=False)
+    data = open_data(DataConfig(data=path), ValidationConfig(fit=10, score=10, test=10, neighbours=3), 8, CPU)
+    assert data.transform.scale == pytest.approx(test.simulator.input_scale)
+    assert data.class_names == ("no_sub", "cdm", "axion") and data.pixel_scale == pytest.approx(0.1)
+    row = int(data.fit.index[0])
+    torch.testing.assert_close(data.fit.image[0], test[row][0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("name", "value"), [("input_scale", [-1.0]), ("pixel_scale", 0.0), ("class_names", ["a"])])
+def test_attributes_that_make_no_sense_are_refused(tmp_path, name, value):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for column, values in good(12).items():
+            file[column] = values
+        file.attrs[name] = value
+    with pytest.raises(DataError, match=name):
+        read_stored(path)
+
+
+def test_a_file_that_was_written_anew_is_read_anew(tmp_path):
+    path = save(tmp_path / "a.npz", **good(12))
+    first = read_stored(path)
+    assert read_stored(path) is first
+    save(path, **good(13))
+    assert len(read_stored(path)) == 13
 
 
 def test_columns_that_are_missing_for_some_or_the_same_for_all_are_not_probed(tmp_path):
     arrays = good(60)
     some = np.where(np.arange(60) % 3 == 0, arrays["theta_E"], np.nan)
     path = save(tmp_path / "a.npz", **arrays, mass=some, fixed=np.ones(60))
-    data = open_data(DataConfig(data=path), ValidationConfig(fit=10, score=10, neighbours=3), 20, CPU)
+    data = open_data(DataConfig(data=path), ValidationConfig(fit=10, score=10, test=10, neighbours=3), 20, CPU)
     assert data.targets == ("theta_E",)

@@ -12,12 +12,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-import trainers.data
+import trainers.ahead
 from lensgen.errors import LensgenError, PresetError, UnknownNameError
 from trainers import mae
+from trainers.ahead import SimulatedAhead, usable_cores
 from trainers.checkpoint import checkpoints
 from trainers.config import DataConfig, ValidationConfig
-from trainers.data import SimulatedAhead, open_data, usable_cores
+from trainers.data import open_data
 from trainers.logs import read_table
 
 CPU = torch.device("cpu")
@@ -41,7 +42,10 @@ def test_a_streamed_run(tiny, tmp_path):
 
 def test_validation_images_are_not_trained_on():
     data = open_data(
-        DataConfig(stream=True, set=("grid.size=32",)), ValidationConfig(fit=20, score=10, neighbours=3), 30, CPU
+        DataConfig(stream=True, set=("grid.size=32",)),
+        ValidationConfig(fit=20, score=10, test=20, neighbours=3),
+        30,
+        CPU,
     )
     held_out = torch.cat([data.fit.image, data.score.image])
     trained = next(iter(data.source)).image
@@ -60,7 +64,7 @@ def test_workers_change_nothing_but_the_speed(tiny, tmp_path):
 
 def test_a_stream_with_workers_goes_on_where_it_stood():
     config = DataConfig(stream=True, set=("grid.size=32",), workers=1)
-    validation = ValidationConfig(fit=10, score=10, neighbours=3)
+    validation = ValidationConfig(fit=10, score=10, test=20, neighbours=3)
     source = open_data(config, validation, 4, CPU).source
     batches = iter(source)
     assert [next(batches).index[0].item() for _ in range(3)] == [0, 4, 8]
@@ -71,7 +75,7 @@ def test_a_stream_with_workers_goes_on_where_it_stood():
 
 
 def test_changes_of_the_preset_are_read_as_everywhere_in_lensgen(tiny, tmp_path):
-    validation = ValidationConfig(fit=10, score=10, neighbours=3)
+    validation = ValidationConfig(fit=10, score=10, test=20, neighbours=3)
     with pytest.raises(LensgenError, match=r"grid\.size.*32\.0"):  # a number, which plain YAML takes for text
         open_data(DataConfig(stream=True, set=("grid.size=3.2e1",)), validation, 4, CPU)
     with pytest.raises(PresetError, match="write field=value"):
@@ -85,7 +89,7 @@ def test_torch_leaves_the_workers_their_cores_and_takes_them_back(monkeypatch, a
     now = [allowed]
     monkeypatch.setattr(torch, "get_num_threads", lambda: now[-1])
     monkeypatch.setattr(torch, "set_num_threads", now.append)
-    monkeypatch.setattr(trainers.data, "usable_cores", lambda: cores)
+    monkeypatch.setattr(trainers.ahead, "usable_cores", lambda: cores)
     monkeypatch.setattr(trainers.data, "DataLoader", lambda *_, **__: itertools.repeat("batch"))
     batches = iter(SimulatedAhead(SimpleNamespace(skip=int), workers))
     assert next(batches) == next(batches) == "batch" and now[-1] == expected
@@ -133,7 +137,8 @@ from trainers.config import DataConfig, RunConfig, ValidationConfig
 from trainers.data import open_data
 from trainers.session import launch
 fabric = launch(RunConfig(devices=2, accelerator="cpu"))
-data = open_data(DataConfig(stream=True, set=("grid.size=32",)), ValidationConfig(fit=10, score=10, neighbours=3), 4,
+data = open_data(DataConfig(stream=True, set=("grid.size=32",)),
+                 ValidationConfig(fit=10, score=10, test=20, neighbours=3), 4,
                  fabric.device, fabric.global_rank, fabric.world_size)
 batches = iter(data.source)
 index = torch.cat([next(batches).index for _ in range(5)])

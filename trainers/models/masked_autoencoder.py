@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from lightly.models import utils as tokens_of
@@ -16,10 +16,11 @@ from lightly.models.modules.masked_vision_transformer_decoder_timm import Masked
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from trainers.checkpoint import load_weights, read_checkpoint
-from trainers.data import InputTransform
+from trainers.checkpoint import Checkpoint, load_weights, read_checkpoint
+from trainers.draws import Draws
 from trainers.errors import CheckpointError, ConfigError
 from trainers.models.vit import ViTConfig, build_vit, require_positive, require_width
+from trainers.transform import InputTransform
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class MaskedAutoencoder(nn.Module):
     def __init__(self, image_shape: tuple[int, int, int], vit: ViTConfig, decoder: DecoderConfig) -> None:
         super().__init__()
         backbone = build_vit(vit, image_shape)
-        self.image_shape = image_shape
+        self.image_shape, self.vit_config = image_shape, vit
         self.patch_size = vit.patch_size
         self.encoder = MaskedVisionTransformerTIMM(
             backbone,
@@ -100,21 +101,22 @@ class MaskedAutoencoder(nn.Module):
         patches = tokens_of.patchify(images, self.patch_size)
         return tokens_of.normalize_mean_var(patches) if norm_pix else patches
 
-    def random_mask(self, size: int, ratio: float, key: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Token indices to keep `[B, K]` and to mask `[B, M]`, a pure function of `key` (on one kind of device).
+    def random_mask(self, draws: Draws, ratio: float) -> tuple[Tensor, Tensor]:
+        """Token indices to keep `[B, 1 + K]`, the class token first, and to mask `[B, M]`, for each image of `draws`.
 
-        lightly draws from the global generator; it is seeded by `key` for this call and put back afterwards, so that a
-        resumed run masks as the uninterrupted one does.
+        Of P patches K = P (1 - ratio) are kept, rounded down as by He et al. lightly's `random_token_mask` draws from
+        the global generator and so depends on the batch; this depends on the image.
         """
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(key)
-            keep, masked = tokens_of.random_token_mask((size, self.sequence_length), mask_ratio=ratio, device=device)
-        if keep.shape[1] < 2:
+        patches = self.sequence_length - 1
+        kept = int(patches * (1 - ratio) + 1e-6)  # 64 * (1 - 0.75) may be a rounding error below 16
+        if kept < 1:
             raise ConfigError(
-                f"mask_ratio {ratio} leaves none of {self.sequence_length - 1} patches visible; "
+                f"mask_ratio {ratio} leaves none of {patches} patches visible; "
                 "take a smaller vit.patch_size or a lower mask_ratio."
             )
-        return keep, masked
+        order = 1 + draws.uniforms("mask", patches).argsort(dim=1, stable=True)
+        class_token = torch.zeros_like(order[:, :1])
+        return torch.cat([class_token, order[:, :kept]], dim=1), order[:, kept:]
 
     def paste(self, images: Tensor, predictions: Tensor, masked: Tensor, norm_pix: bool = False) -> Tensor:
         """`images` `[B, C, H, W]` with the predictions put in place of the masked patches.
@@ -139,15 +141,31 @@ def load_encoder(path: Path) -> tuple[VisionTransformer, InputTransform]:
     Raises:
         CheckpointError: it is missing, damaged, foreign, or of another kind of model.
     """
+    checkpoint = _of_mae(path)
+    model = restore(checkpoint.about)
+    load_weights(model, checkpoint)
+    return cast(VisionTransformer, model.encoder.vit), InputTransform.from_json(checkpoint.about["transform"])
+
+
+def encoder_config(path: Path) -> tuple[ViTConfig, tuple[int, int, int]]:
+    """The encoder's options and the shape `(C, H, W)` of the images of a pretrained checkpoint; errors as above."""
+    model = restore(_of_mae(path).about)
+    return model.vit_config, model.image_shape
+
+
+def restore(about: dict[str, Any]) -> MaskedAutoencoder:
+    """The model that a checkpoint of `trainers.mae` describes, its weights not loaded yet."""
+    model = about["model"]
+    channels, height, width = model["image_shape"]
+    return MaskedAutoencoder((channels, height, width), ViTConfig(**model["vit"]), DecoderConfig(**model["decoder"]))
+
+
+def _of_mae(path: Path) -> Checkpoint:
     checkpoint = read_checkpoint(path)
     trainer = checkpoint.about.get("trainer")
     if trainer != "mae":
         raise CheckpointError(f"{checkpoint.path} is by trainers.{trainer}; give the run of a trainers.mae.")
-    about = checkpoint.about["model"]
-    channels, height, width = about["image_shape"]
-    model = MaskedAutoencoder((channels, height, width), ViTConfig(**about["vit"]), DecoderConfig(**about["decoder"]))
-    load_weights(model, checkpoint)
-    return cast(VisionTransformer, model.encoder.vit), InputTransform(checkpoint.about["transform"]["scale"])
+    return checkpoint
 
 
 def masked_mse(predictions: Tensor, targets: Tensor, masked: Tensor) -> Tensor:

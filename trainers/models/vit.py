@@ -26,10 +26,17 @@ class ViTConfig:
     """Attention heads in a block."""
     timm_name: str | None = None
     """A timm ViT, e.g. vit_small_patch16_224, in place of depth, width and heads."""
+    dropout: float = 0.0
+    """Dropout after attention and within the MLPs."""
+    drop_path: float = 0.0
+    """Stochastic depth: how often the last block is left out for an image, the blocks before it less often."""
 
     def __post_init__(self) -> None:
         for name in ("patch_size", "depth", "width", "heads"):
             require_positive(f"vit.{name}", getattr(self, name))
+        for name in ("dropout", "drop_path"):
+            if not 0 <= getattr(self, name) <= 0.9:
+                raise ConfigError(f"vit.{name} is {getattr(self, name)}; allowed: 0 to 0.9.")
 
 
 def require_positive(name: str, value: int) -> None:
@@ -47,8 +54,11 @@ def require_width(name: str, width: int, heads: int) -> None:
         )
 
 
-def build_vit(config: ViTConfig, image_shape: tuple[int, int, int]) -> VisionTransformer:
-    """A ViT without a head, with one class token, for images of shape `(C, H, W)`, H = W.
+def build_vit(config: ViTConfig, image_shape: tuple[int, int, int], **more: Any) -> VisionTransformer:
+    """A ViT with one class token, for images of shape `(C, H, W)`, H = W.
+
+    Args:
+        more: further arguments of timm's VisionTransformer, e.g. num_classes; without it there is no head.
 
     Raises:
         ConfigError: a patch size that does not divide the image, a width that cannot be split, an unknown timm name or
@@ -63,19 +73,25 @@ def build_vit(config: ViTConfig, image_shape: tuple[int, int, int]) -> VisionTra
             f"vit.patch_size is {config.patch_size}, which does not cut {height} pixels into patches; "
             f"sizes that do: {', '.join(sizes)}."
         )
-    shape: dict[str, Any] = {"img_size": height, "patch_size": config.patch_size, "in_chans": channels}
+    arguments: dict[str, Any] = {
+        "img_size": height,
+        "patch_size": config.patch_size,
+        "in_chans": channels,
+        "num_classes": 0,
+        "proj_drop_rate": config.dropout,
+        "drop_path_rate": config.drop_path,
+        **more,
+    }
     if config.timm_name is None:
         require_width("vit", config.width, config.heads)
-        return VisionTransformer(
-            **shape, num_classes=0, embed_dim=config.width, depth=config.depth, num_heads=config.heads
-        )
-    return _timm_vit(config.timm_name, shape)
+        return VisionTransformer(**arguments, embed_dim=config.width, depth=config.depth, num_heads=config.heads)
+    return _timm_vit(config.timm_name, arguments)
 
 
-def _timm_vit(name: str, shape: dict[str, Any]) -> VisionTransformer:
+def _timm_vit(name: str, arguments: dict[str, Any]) -> VisionTransformer:
     if name not in timm.list_models("vit_*"):
         raise unknown_name("timm ViT", name, timm.list_models("vit_*_patch*"))
-    vit = timm.create_model(name, **shape, num_classes=0)
+    vit = timm.create_model(name, **arguments)
     if not isinstance(vit, VisionTransformer) or vit.num_prefix_tokens != 1 or vit.cls_token is None:
         raise ConfigError(f"vit.timm_name {name} is not a plain ViT with a class token; e.g. vit_small_patch16_224 is.")
     return vit

@@ -1,0 +1,134 @@
+"""Encoders for others: a folder that `timm.create_model("local-dir:FOLDER", pretrained=True)` loads, with a model card.
+
+Layout of the Hugging Face Hub, so that the folder can be uploaded as it is: `config.json`, `model.safetensors`,
+`README.md` (the card for people) and `card.json` (the card for programs).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import nn
+
+from trainers.logs import read_table
+from trainers.models.vit import ViTConfig
+
+# timm's name for a ViT whose every size is given by arguments
+_ANY_VIT = "vit_tiny_patch16_224"
+
+_CARD = """\
+---
+library_name: timm
+license: mit
+tags: [gravitational-lensing, lensgen]
+---
+# An encoder of strong lenses
+
+Trained by `trainers.{trainer}` of lensgen {version} for {step:,} steps on {data}.
+
+```python
+import timm, torch
+
+encoder = timm.create_model("local-dir:{folder}", pretrained=True).eval()  # image [B, {channels}, {height}, {width}] ->
+features = encoder({call})  # [B, {features}], the mean of the patch tokens
+```
+
+**Input transform**: {transform}. Feed it nothing else.
+
+| figure on validation images | |
+|---|---|
+{figures}
+"""
+
+
+def export_vit(
+    run: Path,
+    vit: nn.Module,
+    config: ViTConfig,
+    image_shape: tuple[int, int, int],
+    about: Mapping[str, Any],
+    step: int,
+) -> Path:
+    """Writes a ViT without its head into `run/encoder`, whole or not at all, in place of what was there.
+
+    Args:
+        run: the run's folder, whose `validation.csv` has the figures for the card.
+        vit: made by `build_vit` of `config` for `image_shape`; a head, if it has one, is left out.
+        about: as a task describes itself: trainer, transform, data, class_names.
+        step: of the training, after which the weights are those of `vit`.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    folder = run / "encoder"
+    channels, height, width = image_shape
+    tensors = {name: value.detach().cpu().contiguous() for name, value in vit.state_dict().items()}
+    tensors = {name: value for name, value in tensors.items() if not name.startswith("head.")}
+    arguments: dict[str, Any] = {
+        "img_size": height,
+        "patch_size": config.patch_size,
+        "in_chans": channels,
+        "num_classes": 0,
+        "global_pool": "avg",  # the mean of the patch tokens,
+        "fc_norm": False,  # after the encoder's own norm and no other
+    }
+    if config.timm_name is None:
+        arguments |= {"embed_dim": config.width, "depth": config.depth, "num_heads": config.heads}
+    pretrained = {"input_size": [channels, height, width], "fixed_input_size": True, "num_classes": 0,
+                  "first_conv": "patch_embed.proj", "classifier": "head"}  # fmt: skip
+    description = {
+        "architecture": config.timm_name or _ANY_VIT,
+        "num_classes": 0,
+        "num_features": tensors["norm.weight"].numel(),
+        "model_args": arguments,
+        "pretrained_cfg": pretrained,
+    }
+    card = {"trainer": about["trainer"], "step": step, "data": about["data"], "transform": about["transform"],
+            "class_names": about["class_names"], "figures": _figures(run, step)}  # fmt: skip
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    save_file(tensors, part / "model.safetensors", metadata={"format": "pt"})
+    (part / "config.json").write_text(json.dumps(description, indent=1) + "\n")
+    (part / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+    (part / "README.md").write_text(_card(folder, card, description))
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+    return folder
+
+
+def _figures(run: Path, step: int) -> dict[str, float]:
+    """The row of `validation.csv` at this step."""
+    rows = [row for row in read_table(run / "validation.csv") if int(row["step"]) == step]
+    return {name: float(value) for row in rows for name, value in row.items() if name != "step"}
+
+
+def _card(folder: Path, card: Mapping[str, Any], description: Mapping[str, Any]) -> str:
+    data, transform = card["data"], card["transform"]
+    if "preset" in data:
+        changes = "".join(f", {name} = {value}" for name, value in data["overrides"].items())
+        of = (
+            f"streamed images of `{data['preset']}`{changes} (fingerprint `{data['fingerprint']}`, seed {data['seed']})"
+        )
+    else:
+        of = f"the stored set `{Path(data['data']).name}` ({data['images']:,} images, `{data['fingerprint']}`)"
+    if transform["name"] == "asinh":
+        scale = transform["scale"]
+        divisor = f"{scale[0]!r}" if len(scale) == 1 else f"torch.tensor({scale}).view(-1, 1, 1)"
+        call = f"torch.asinh(image / {divisor})"
+        words = f"`{call}`, the image in the units of the simulator (e-/s per pixel)"
+    else:
+        call = "(image - low) / (high - low)"
+        words = "each channel of each image scaled to 0..1 by its own least (low) and greatest (high) pixel"
+    channels, height, width = description["pretrained_cfg"]["input_size"]
+    return _CARD.format(
+        trainer=card["trainer"], version=version("lensgen"), step=card["step"], data=of, folder=folder,
+        channels=channels, height=height, width=width, call=call, features=description["num_features"], transform=words,
+        figures="\n".join(f"| {name} | {value:.4f} |" for name, value in card["figures"].items()),
+    )  # fmt: skip

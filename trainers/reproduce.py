@@ -1,0 +1,178 @@
+"""A paper's table in one command: `python -m trainers.reproduce mae --budget 30`.
+
+What is run is fixed in `trainers/recipes/reproduce_*.yaml`; the budget only says how much of it. Everything is kept in
+one folder: the same command goes on where it was stopped, and writes table and figures anew.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+import yaml
+
+from trainers import classify, mae, superres
+from trainers.command_line import exit_with_message, find_recipe
+from trainers.config import require
+from trainers.errors import ConfigError
+from trainers.logs import read_table
+from trainers.reproduction.budget import Cost, Plan, choose_level
+from trainers.reproduction.cell import Cell
+from trainers.reproduction.mae import MAEProtocol
+from trainers.reproduction.mae_comparison import compare
+from trainers.reproduction.mae_figures import draw_comparison, draw_table
+from trainers.reproduction.mae_results import as_markdown, collect, comparison_words, conclusion_words, conclusions
+from trainers.reproduction.runner import Runner
+from trainers.timing import seconds_since_start
+
+MAINS = {"mae": mae.main, "classify": classify.main, "superres": superres.main}
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Reproduce a paper's table, as far as a budget goes."""
+
+    paper: Annotated[Literal["mae"], tyro.conf.Positional]
+    """mae: arXiv 2512.06642."""
+    budget: float = 30.0
+    """Minutes in all. Rows that do not fit say so; the first rows, and stored against streamed, are always finished."""
+    out: Path | None = None
+    """Folder, by default runs/reproduce_PAPER; what is there is gone on with."""
+    recipe: str | None = None
+    """A YAML file in place of trainers/recipes/reproduce_PAPER_cpu or _gpu."""
+
+    def __post_init__(self) -> None:
+        require("budget", self.budget, 0.1)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Reproduces; returns the exit status: 0, or 130 after Ctrl-C."""
+    config = tyro.cli(Reproduce, args=argv, prog="python -m trainers.reproduce")
+    root = config.out or Path("runs") / f"reproduce_{config.paper}"
+    try:
+        reproduce(config, root)
+    except KeyboardInterrupt:
+        again = f"python -m trainers.reproduce {config.paper} --budget {config.budget:g} --out {root}"
+        print(f"\ninterrupted; go on with: {again}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def reproduce(config: Reproduce, root: Path) -> None:
+    """Plans, runs what is not done yet, and writes `table.json`, `table.md` and the figures into `root`."""
+    root.mkdir(parents=True, exist_ok=True)
+    protocol = open_protocol(config, root)
+    protocol.prepare(root, progress=True)
+    processes = protocol.recipe["processes"]
+    runner = Runner(root, MAINS, processes)
+    plan = root / "plan.json"
+    if not plan.exists():
+        make_plan(config, protocol, runner).write(plan)
+    decided = Plan.read(plan)
+    if decided.budget != config.budget:
+        raise ConfigError(
+            f"{root} was planned for --budget {decided.budget:g}, not {config.budget:g}: its runs have the steps that "
+            f"fit that. Give --budget {decided.budget:g}, or another --out."
+        )
+    level = decided.level
+    cells = protocol.cells(level)
+    seconds = {cell.name: decided.costs[cell.kind].of(cell.steps_at(level.scale)) for cell in cells}
+    print(f"{len(cells)} runs, {level.seeds} seed(s), scale {level.scale:.4g} of the protocol: {root}/plan.json")
+    spent = json.loads(elapsed.read_text()) if (elapsed := root / "elapsed.json").is_file() else 0.0
+    begin = time.monotonic()
+    left = 60 * config.budget - spent - seconds_since_start()
+    try:
+        runner.run(cells, level.scale, seconds, "runs", must=protocol.must, left=left)
+    finally:
+        elapsed.write_text(json.dumps(spent + time.monotonic() - begin))
+    write_results(root, protocol, decided)
+
+
+def open_protocol(config: Reproduce, root: Path) -> MAEProtocol:
+    """The protocol of the recipe, of which a copy stays in the folder: what is gone on with must be the same."""
+    machine = "gpu" if torch.cuda.is_available() else "cpu"
+    source = find_recipe(config.recipe or f"reproduce_{config.paper}_{machine}").read_text()
+    kept = root / "recipe.yaml"
+    if not kept.is_file():
+        kept.write_text(source)
+    elif kept.read_text() != source:
+        raise ConfigError(f"{kept} is not the recipe that was given: the runs there have others. Give another --out.")
+    try:
+        recipe: Mapping[str, Any] = yaml.safe_load(source)
+        protocol = MAEProtocol(recipe)
+        protocol.rehearsal()
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"the recipe of {config.paper} cannot be used: {error!r}; compare it with {kept}.") from error
+    return protocol
+
+
+def make_plan(config: Reproduce, protocol: MAEProtocol, runner: Runner) -> Plan:
+    """Times a short run of each kind, and decides how much of the protocol is done."""
+    shutil.rmtree(runner.root / "rehearsal", ignore_errors=True)  # of a plan that was not finished
+    cells = protocol.rehearsal()
+    took = runner.run(cells, 1.0, {cell.name: 10.0 for cell in cells}, "timing a short run of each kind")
+    costs = {cell.kind: _cost(runner.root, cell, took[cell.name]) for cell in cells}
+    shutil.rmtree(runner.root / "rehearsal")
+    left = 60 * config.budget - seconds_since_start()
+    level, estimate = choose_level(protocol.cells, protocol.levels, costs, runner.processes, left)
+    return Plan(config.paper, config.budget, level, estimate / 60, runner.processes, costs)
+
+
+def _cost(root: Path, cell: Cell, seconds: float) -> Cost:
+    rows = read_table(root / cell.name / "train.csv")
+    # the last rows: the first ones paid for compilation
+    step = cell.recipe(root, 1.0)["batch_size"] / float(rows[-1]["images_per_second"])
+    return Cost(max(0.0, seconds - step * cell.steps), step)
+
+
+def write_results(root: Path, protocol: MAEProtocol, plan: Plan) -> None:
+    """Table, figures and conclusions of what is done, into `root`, and on the terminal."""
+    rows = collect(root, protocol, plan.level)
+    comparison = compare(root, protocol)
+    concluded = conclusions(root, rows)
+    results = {
+        "paper": "arXiv 2512.06642",
+        "budget_minutes": plan.budget,
+        "scale": plan.level.scale,
+        "seeds": plan.level.seeds,
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "threads": torch.get_num_threads(),
+        "rows": rows,
+        "conclusions": concluded,
+        "comparison": comparison,
+    }
+    (root / "table.json").write_text(json.dumps(results, indent=1) + "\n")
+    draw_table(root / "table.png", rows)
+    draw_comparison(root / "stored_or_streamed.png", comparison)
+    text = "\n".join(
+        [
+            "# arXiv 2512.06642: masked autoencoders of lenses",
+            "",
+            f"`python -m trainers.reproduce mae --budget {plan.budget:g}` at {plan.level.scale:.3g} of the protocol's "
+            f"steps, {plan.level.seeds} seed(s); intervals are 95 %.",
+            "",
+            as_markdown(rows, plan.level, protocol),
+            "Differences on the same test images, with 95 % intervals:",
+            "",
+            *[f"- {line}" for line in conclusion_words(concluded)],
+            "",
+            "## Stored or streamed, at equal steps",
+            "",
+            *comparison_words(comparison),
+            "",
+        ]
+    )
+    (root / "table.md").write_text(text)
+    print(f"\n{text}\n{root}/table.md, table.json, table.png, stored_or_streamed.png")
+
+
+if __name__ == "__main__":
+    exit_with_message(main)

@@ -1,0 +1,141 @@
+"""arXiv 2512.06642: masked autoencoders of lenses, fine-tuned to tell dark matter and to sharpen images.
+
+Rows are ways to begin: from scratch, or pretrained at a mask ratio. Each is fine-tuned on both tasks in both modes:
+`paper`, the published recipe of the images in a stored set of the paper's size, and `honest`, a stream of varied lenses
+with noise and nothing but dark matter to tell the classes. Beside them, at equal steps, a classifier that is trained
+from scratch on the stored set, on a smaller one that it sees as often as papers see theirs, and on the stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lensgen
+from trainers.reproduction.budget import Level
+from trainers.reproduction.cell import Cell
+
+SCRATCH = "scratch"
+MODES = ("paper", "honest")
+MUST = 3  # rows that are always done: scratch and the two ratios that the paper sets against each other
+SOURCES = ("stored_paper_size", "stored_scaled", "stream")
+COMPARISON_SEEDS = (0, 1, 2)
+
+# Table 1 of the paper: 3 classes at a mask ratio of 0.9, and without pretraining; super-resolution 16 to 64 pixels.
+PAPER = {
+    SCRATCH: {"macro_auc": 0.957, "accuracy": 0.8246},
+    "0.9": {"macro_auc": 0.968, "accuracy": 0.8865},
+}
+PAPER_SUPERRES = {"psnr": 33.0, "ssim": 0.961}
+
+
+@dataclass(frozen=True)
+class MAEProtocol:
+    """What is run; the recipe `reproduce_mae_*` fixes it.
+
+    Attributes:
+        recipe: rows, levels, steps at scale 1, and the options of each trainer.
+    """
+
+    recipe: Mapping[str, Any]
+    name: str = "mae"
+
+    @property
+    def levels(self) -> list[Level]:
+        """How much of it is done, the most first."""
+        return [Level(**level) for level in self.recipe["levels"]]
+
+    @property
+    def rows(self) -> list[str]:
+        """All rows, in the order in which a budget reaches them."""
+        return [str(row) for row in self.recipe["rows"]]
+
+    def prepare(self, root: Path, progress: bool = True) -> None:
+        """Simulates the stored set of the paper's size, if it is not there yet."""
+        path = root / "sets" / "paper_size.h5"
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            size, preset = self.recipe["stored"], self.recipe["modes"]["paper"]["preset"]
+            lensgen.benchmark(preset, "train", size).save(path, progress)
+
+    def cells(self, level: Level) -> list[Cell]:
+        """Every run of a level, those first that must be done."""
+        runs = [*self._table(0, self.rows[:MUST]), *self._comparison(level.scale)]
+        runs += self._table(0, self.rows[MUST : level.rows])
+        for seed in range(1, level.seeds):
+            runs += self._table(seed, self.rows[: level.rows])
+        return runs
+
+    def must(self, cell: Cell) -> bool:
+        """Whether a run is done however late it is: the first seed of the first rows, and the comparison."""
+        return cell.name.startswith("comparison/") or any(
+            cell.name.startswith(f"{mode}/seed0/{row_folder(row)}/") for mode in MODES for row in self.rows[:MUST]
+        )
+
+    def rehearsal(self) -> list[Cell]:
+        """One short run of each kind, to be timed."""
+        first = {cell.kind: cell for cell in self.cells(self.levels[0])}
+        # short runs begin with nothing: that costs the same
+        return [
+            Cell(f"rehearsal/{kind.replace(' ', '_')}", cell.trainer, kind, 24, cell.options)
+            for kind, cell in first.items()
+        ]
+
+    def _table(self, seed: int, rows: Sequence[str]) -> Iterator[Cell]:
+        for row in rows:
+            for mode in MODES:
+                yield from self._row(mode, seed, row)
+
+    def _row(self, mode: str, seed: int, row: str) -> Iterator[Cell]:
+        folder = f"{mode}/seed{seed}/{row_folder(row)}"
+        pretrained = None
+        if row != SCRATCH:
+            pretrained = f"{folder}/pretrain"
+            ratio = float(row)
+            # a ratio that is not among the first rows hides more than the lowest of them: it costs no more
+            kind = f"mae {mode} {row if row in self.rows[:MUST] else self.rows[1]}"
+            yield self._cell(pretrained, "mae", kind, mode, seed, {"mask_ratio": ratio})
+        for task in ("classify", "superres"):
+            yield self._cell(f"{folder}/{task}", task, f"{task} {mode}", mode, seed, {}, pretrained)
+
+    def _comparison(self, scale: float) -> Iterator[Cell]:
+        recipe = self.recipe["comparison"]
+        batch = recipe["batch_size"]
+        scaled = max(batch, round(self.recipe["steps"]["comparison"] * scale * batch / self.recipe["repeats"]))
+        more: dict[str, dict[str, Any]] = {
+            "stored_paper_size": {},
+            "stored_scaled": {"images": min(scaled, self.recipe["modes"]["paper"]["images"])},
+            "stream": {"stream": True, "data": None, "images": None},
+        }
+        for seed in COMPARISON_SEEDS:
+            for source in SOURCES:
+                options = {**recipe, **more[source]}
+                yield self._cell(
+                    f"comparison/seed{seed}/{source}", "classify", f"comparison {source}", "paper", seed, options,
+                    steps="comparison",
+                )  # fmt: skip
+
+    def _cell(
+        self,
+        name: str,
+        trainer: str,
+        kind: str,
+        mode: str,
+        seed: int,
+        more: Mapping[str, Any],
+        after: str | None = None,
+        steps: str | None = None,
+    ) -> Cell:
+        recipe = self.recipe
+        # what comes later is the more particular
+        options = {"seed": seed, **recipe["all"], **recipe["modes"][mode]}
+        if steps is None:
+            options |= {**recipe[trainer].get("all", {}), **recipe[trainer].get(mode, {})}
+        return Cell(name, trainer, kind, recipe["steps"][steps or trainer], {**options, **more}, after)
+
+
+def row_folder(row: str) -> str:
+    """The folder of a row."""
+    return row if row == SCRATCH else f"mask_{row}"

@@ -1,0 +1,61 @@
+"""Stored sets against the stream: every checkpoint of every run on the same frozen test images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+from tqdm import tqdm
+
+import lensgen
+from trainers.checkpoint import checkpoints
+from trainers.loading import load
+from trainers.metrics import aucs_of_ranks
+from trainers.reproduction.cell import read_result
+from trainers.reproduction.mae import COMPARISON_SEEDS, SOURCES, MAEProtocol
+from trainers.reproduction.paired import auc_difference, dense_ranks
+
+
+def compare(root: Path, protocol: MAEProtocol, progress: bool = True) -> dict[str, Any]:
+    """AUC and cross entropy against steps, for each source and seed, on the first test images of the benchmark.
+
+    Returns:
+        `sources`: source -> `steps`, `auc` and `loss` `[seed][checkpoint]`, `final_auc`, `final_loss`, `images_seen`,
+        `images_distinct`; `stream_minus`: stored source -> difference of the mean final AUC, with the 95 % interval of
+        a paired bootstrap over the test images that holds the three seeds' networks fixed; `test`, the benchmark.
+    """
+    preset = protocol.recipe["modes"]["paper"]["preset"]
+    test = lensgen.benchmark(preset, "test", protocol.recipe["all"]["validation"]["test"])
+    images = torch.cat([batch.image for batch in test.batches()])
+    labels = torch.cat([batch.label for batch in test.batches()])
+    runs = [(source, seed) for source in SOURCES for seed in COMPARISON_SEEDS]
+    sources: dict[str, Any] = {}
+    ranks: dict[str, list[np.ndarray]] = {source: [] for source in SOURCES}
+    for source, seed in tqdm(runs, desc="stored or streamed", unit="run", disable=not progress):
+        folder = root / f"comparison/seed{seed}/{source}"
+        steps, auc, loss = [], [], []
+        for checkpoint in checkpoints(folder):
+            model, _ = load(checkpoint)
+            probability = model.predict(images).float().clamp(min=1e-12)
+            rank = dense_ranks(probability.numpy())
+            steps.append(int(model.about["step"]))
+            auc.append(float(np.mean(aucs_of_ranks(rank, labels.numpy()))))
+            loss.append(float(functional.nll_loss(probability.log(), labels)))
+        ranks[source].append(rank)
+        summary, _ = read_result(root, f"comparison/seed{seed}/{source}")
+        part = sources.setdefault(source, {"steps": steps, "auc": [], "loss": [], "final_auc": [], "final_loss": []})
+        part["auc"].append(auc)
+        part["loss"].append(loss)
+        part["final_auc"].append(auc[-1])
+        part["final_loss"].append(loss[-1])
+        part["images_seen"], part["images_distinct"] = summary["images_seen"], summary["images_distinct"]
+    return {
+        "test": {"preset": preset, "images": len(labels), "fingerprint": test.fingerprint},
+        "sources": sources,
+        "stream_minus": {
+            source: auc_difference(ranks["stream"], ranks[source], labels.numpy()) for source in SOURCES[:2]
+        },
+    }
