@@ -27,6 +27,7 @@ from trainers.config import TrainerConfig, require
 from trainers.data import Batch, Data, open_data
 from trainers.draws import Draws, key_of
 from trainers.errors import ConfigError
+from trainers.export import export_encoder
 from trainers.frozen import FrozenImages
 from trainers.loop import Loop
 from trainers.metrics import class_aucs, with_mean
@@ -40,6 +41,7 @@ from trainers.models.classifier import (
     take_encoder,
 )
 from trainers.models.masked_autoencoder import encoder_config, load_encoder
+from trainers.models.registry import OWN
 from trainers.models.vit import ViTConfig
 from trainers.seen import IndexSet
 from trainers.session import claim_folder, launch, say_how_to_resume
@@ -164,6 +166,14 @@ class ClassifyTask:
             self.config.detectability,
         )
 
+    def export(self, folder: Path, step: int) -> Path | None:
+        """Writes the fine-tuned encoder for timm; None for one that was not trained, or is none of timm's."""
+        model = self.about["model"]
+        if self.config.method != "finetune" or (model["name"] in OWN and model["name"] != "vit"):
+            return None
+        vit, shape = ViTConfig(**model["vit"]), self.data.image_shape
+        return export_encoder(folder, self.model, model["name"], vit, shape, self.about, step)
+
     def _description(self, data: Data) -> dict[str, Any]:
         """What `build_classifier` needs to know, and a checkpoint says."""
         config, vit = self.config, self.config.vit
@@ -217,6 +227,7 @@ def main(argv: list[str] | None = None) -> int:
             assert best is not None, "the last step writes a checkpoint"
             with loop.writing():
                 figures = task.test(loop.folder, read_checkpoint(best))
+                task.export(loop.folder, read_checkpoint(best).about["step"])
             write_summary(loop, data, figures)
     except KeyboardInterrupt:
         say_how_to_resume("trainers.classify", loop)

@@ -36,7 +36,7 @@ Trained by `trainers.{trainer}` of lensgen {version} for {step:,} steps on {data
 import timm, torch
 
 encoder = timm.create_model("local-dir:{folder}", pretrained=True).eval()  # image [B, {channels}, {height}, {width}] ->
-features = encoder({call})  # [B, {features}], the mean of the patch tokens
+features = encoder({call})  # [B, {features}], {pooled}
 ```
 
 **Input transform**: {transform}. Feed it nothing else.
@@ -47,45 +47,50 @@ features = encoder({call})  # [B, {features}], the mean of the patch tokens
 """
 
 
-def export_vit(
+def export_encoder(
     run: Path,
-    vit: nn.Module,
-    config: ViTConfig,
+    model: nn.Module,
+    name: str,
+    vit: ViTConfig,
     image_shape: tuple[int, int, int],
     about: Mapping[str, Any],
     step: int,
 ) -> Path:
-    """Writes a ViT without its head into `run/encoder`, whole or not at all, in place of what was there.
+    """Writes an encoder, without its head, into `run/encoder`, whole or not at all, in place of what was there.
 
     Args:
         run: the run's folder, whose `validation.csv` has the figures for the card.
-        vit: made by `build_vit` of `config` for `image_shape`; a head, if it has one, is left out.
+        model: of timm's classes; a head, if it has one, is left out.
+        name: "vit" for one made by `build_vit` of `vit` for `image_shape`, else timm's name of the model.
         about: as a task describes itself: trainer, transform, data, class_names.
-        step: of the training, after which the weights are those of `vit`.
+        step: of the training, after which the weights are those of `model`.
 
     Raises:
         OSError: it cannot be written.
     """
     folder = run / "encoder"
     channels, height, width = image_shape
-    tensors = {name: value.detach().cpu().contiguous() for name, value in vit.state_dict().items()}
-    tensors = {name: value for name, value in tensors.items() if not name.startswith("head.")}
-    arguments: dict[str, Any] = {
-        "img_size": height,
-        "patch_size": config.patch_size,
-        "in_chans": channels,
-        "num_classes": 0,
-        "global_pool": "avg",  # the mean of the patch tokens,
-        "fc_norm": False,  # after the encoder's own norm and no other
-    }
-    if config.timm_name is None:
-        arguments |= {"embed_dim": config.width, "depth": config.depth, "num_heads": config.heads}
-    pretrained = {"input_size": [channels, height, width], "fixed_input_size": True, "num_classes": 0,
-                  "first_conv": "patch_embed.proj", "classifier": "head"}  # fmt: skip
+    settings: Any = getattr(model, "pretrained_cfg", None) or {}
+    head, first = settings.get("classifier") or "head", settings.get("first_conv") or "patch_embed.proj"
+    heads = tuple(f"{part}." for part in ([head] if isinstance(head, str) else head))
+    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    tensors = {key: value for key, value in tensors.items() if not key.startswith(heads)}
+    arguments: dict[str, Any] = {"in_chans": channels, "num_classes": 0}
+    fixed = name == "vit" or bool(settings.get("fixed_input_size"))
+    if fixed:
+        arguments["img_size"] = height
+    if name == "vit":
+        name = vit.timm_name or _ANY_VIT
+        # the mean of the patch tokens after the encoder's own norm and no other
+        arguments |= {"patch_size": vit.patch_size, "global_pool": "avg", "fc_norm": False}
+        if vit.timm_name is None:
+            arguments |= {"embed_dim": vit.width, "depth": vit.depth, "num_heads": vit.heads}
+    pretrained = {"input_size": [channels, height, width], "fixed_input_size": fixed, "num_classes": 0,
+                  "first_conv": first, "classifier": head}  # fmt: skip
     description = {
-        "architecture": config.timm_name or _ANY_VIT,
+        "architecture": name,
         "num_classes": 0,
-        "num_features": tensors["norm.weight"].numel(),
+        "num_features": model.num_features,
         "model_args": arguments,
         "pretrained_cfg": pretrained,
     }
@@ -127,8 +132,11 @@ def _card(folder: Path, card: Mapping[str, Any], description: Mapping[str, Any])
         call = "(image - low) / (high - low)"
         words = "each channel of each image scaled to 0..1 by its own least (low) and greatest (high) pixel"
     channels, height, width = description["pretrained_cfg"]["input_size"]
+    pooled = "the mean of the patch tokens" if "fc_norm" in description["model_args"] else "pooled"
     return _CARD.format(
+        pooled=pooled,
         trainer=card["trainer"], version=version("lensgen"), step=card["step"], data=of, folder=folder,
-        channels=channels, height=height, width=width, call=call, features=description["num_features"], transform=words,
+        channels=channels, height=height, width=width, call=call,
+        features=description["num_features"], transform=words,
         figures="\n".join(f"| {name} | {value:.4f} |" for name, value in card["figures"].items()),
     )  # fmt: skip

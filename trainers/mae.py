@@ -21,7 +21,7 @@ from trainers.command_line import exit_with_message, parse
 from trainers.config import TrainerConfig, require
 from trainers.data import Batch, Data, open_data
 from trainers.draws import Draws, key_of
-from trainers.export import export_vit
+from trainers.export import export_encoder
 from trainers.figures import draw_loss_curve, draw_reconstructions
 from trainers.loop import Loop
 from trainers.models.masked_autoencoder import DecoderConfig, MaskedAutoencoder, masked_mse, restore
@@ -144,7 +144,7 @@ class MAETask:
         model = restore(best.about)
         load_weights(model, best)
         vit, shape = model.encoder.vit, self.data.image_shape
-        return export_vit(loop.folder, vit, self.config.vit, shape, self.about, best.about["step"])
+        return export_encoder(loop.folder, vit, "vit", self.config.vit, shape, self.about, best.about["step"])
 
     def _mean_image_mse(self) -> float:
         fit, score = (

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -76,8 +77,8 @@ def metrics(folder):
 def test_a_run_leaves_everything_behind(run, capsys):
     folder = run()
     names = {path.name for path in folder.iterdir()}
-    assert names == {"checkpoints", "config.yaml", "metrics.json", "predictions.npz", "summary.json", "tensorboard", "test.png",
-                     "train.csv", "validation.csv"}  # fmt: skip
+    assert names == {"checkpoints", "config.yaml", "encoder", "metrics.json", "predictions.npz", "summary.json",
+                     "tensorboard", "test.png", "train.csv", "validation.csv"}  # fmt: skip
     found, summary = metrics(folder), json.loads((folder / "summary.json").read_text())
     assert found["images"] == 20 and np.sum(found["confusion"]) == 20 and len(found["auc"]) == 3
     assert set(summary["trained"]) == {"macro_auc", "accuracy", "loss"}
@@ -335,3 +336,14 @@ def test_streamed_images_detectability_and_another_preset(flags, tmp_path):
     assert other["data"]["preset"] == "model_b" and other["images"] == 7 and "detectability" not in other
     with pytest.raises(CheckpointError, match=r"these are \(1, 64, 64\); give --set grid.size=16"):
         classify.main(["--evaluate-only", str(folder), "--preset=model_b"])
+
+
+@pytest.mark.parametrize("more", [(), ("--model=test_resnet",)], ids=["vit", "timm"])
+def test_a_fine_tuned_encoder_is_timms_in_one_call(run, stored, more):
+    folder = run(*more)
+    encoder = timm.create_model(f"local-dir:{folder / 'encoder'}", pretrained=True).eval()
+    model, transform = trainers.load(folder)
+    images = transform(read_stored(stored).image[:5])
+    with torch.no_grad():
+        whole = model.module.forward_head(model.module.forward_features(images), pre_logits=True)
+        torch.testing.assert_close(encoder(images), whole, rtol=0, atol=1e-5)
