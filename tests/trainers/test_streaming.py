@@ -90,7 +90,7 @@ def test_torch_leaves_the_workers_their_cores_and_takes_them_back(monkeypatch, a
     monkeypatch.setattr(torch, "get_num_threads", lambda: now[-1])
     monkeypatch.setattr(torch, "set_num_threads", now.append)
     monkeypatch.setattr(trainers.ahead, "usable_cores", lambda: cores)
-    monkeypatch.setattr(trainers.data, "DataLoader", lambda *_, **__: itertools.repeat("batch"))
+    monkeypatch.setattr(trainers.ahead, "DataLoader", lambda *_, **__: itertools.repeat("batch"))
     batches = iter(SimulatedAhead(SimpleNamespace(skip=int), workers))
     assert next(batches) == next(batches) == "batch" and now[-1] == expected
     batches.close()
