@@ -53,6 +53,23 @@ def test_one_batch_can_be_overfitted():
     assert loss.item() < 0.05 * first
 
 
+def test_64_images_can_be_learnt_exactly(make_blobs):
+    """Each under one mask of its own: what is hidden of an image is then a thing that can be known."""
+    images = torch.from_numpy(make_blobs(64)["image"])[:, None]
+    torch.manual_seed(0)
+    vit = ViTConfig(patch_size=4, depth=2, width=64, heads=4)
+    model = MaskedAutoencoder((1, 16, 16), vit, DecoderConfig(depth=2, width=64, heads=4))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=500)
+    for _ in range(500):
+        optimizer.zero_grad()
+        loss = loss_of(model, images)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    assert loss.item() < 0.02**2  # below the noise of the pixels, which is no longer a surprise
+
+
 @settings(max_examples=25, deadline=None)
 @given(ratio=st.floats(0.5, 0.95), key=st.integers(0, 2**62 - 1), size=st.integers(1, 5))
 def test_masks_split_the_tokens_and_spare_the_class_token(ratio, key, size):

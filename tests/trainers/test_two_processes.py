@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from lightning.fabric import Fabric
@@ -160,6 +161,32 @@ def lose(started, rank, folder, flags):
 
 finds_processes = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 ENDLESS = ["--checkpoint-every=5", "--validate-every=100000", "--log-every=1", "--vit.dropout=0.1"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("classify", ["--augment=d4", "--optimizer.layer-decay=0.7"]),
+        ("superres", ["--low=downsample", "--entry=resample", "--vit.patch-size=16", "--decoder.width=16"]),
+    ],
+)
+def test_other_trainers_on_two_processes_are_those_on_one(name, flags, tiny, make_blobs, tmp_path, environment):
+    np.savez(tmp_path / "set.npz", **make_blobs(150, 64))
+    shared = [flag for flag in tiny if not flag.startswith("--decoder")]
+    shared += ["--data", tmp_path / "set.npz", *DROPPING, "--vit.patch-size=16", *flags]
+    for devices, size in ((1, 8), (2, 4)):
+        flags = [*shared, f"--devices={devices}", f"--batch-size={size}", "--out", tmp_path / str(devices)]
+        command = [sys.executable, "-m", f"trainers.{name}", *map(str, flags)]
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+        assert ended.returncode == 0, ended.stderr
+    for file in ("train", "validation"):
+        rows = list(zip(table(tmp_path / "1", file), table(tmp_path / "2", file), strict=True))
+        assert len(rows) == (10 if file == "train" else 3)
+        for one, two in rows:
+            for column in {"loss", "grad_norm", "macro_auc", "psnr", "ssim"} & one.keys():
+                # decibels of an image are 4.3 times the relative error of its mean square
+                assert one[column] == pytest.approx(two[column], abs=CLOSE, rel=CLOSE), column
 
 
 @finds_processes

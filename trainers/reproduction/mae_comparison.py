@@ -30,16 +30,19 @@ def compare(root: Path, protocol: MAEProtocol, progress: bool = True) -> dict[st
     preset = protocol.recipe["modes"]["paper"]["preset"]
     test = lensgen.benchmark(preset, "test", protocol.recipe["all"]["validation"]["test"])
     images = torch.cat([batch.image for batch in test.batches()])
-    labels = torch.cat([batch.label for batch in test.batches()])
+    labels = torch.cat([batch.label for batch in test.batches()]).cpu()
     runs = [(source, seed) for source in SOURCES for seed in COMPARISON_SEEDS]
+    written = [checkpoints(root / f"comparison/seed{seed}/{source}") for source, seed in runs]
+    # each run has kept its best one besides, wherever that was
+    names = set.intersection(*({path.name for path in paths} for paths in written))
     sources: dict[str, Any] = {}
     ranks: dict[str, list[np.ndarray]] = {source: [] for source in SOURCES}
-    for source, seed in tqdm(runs, desc="stored or streamed", unit="run", disable=not progress):
-        folder = root / f"comparison/seed{seed}/{source}"
+    paired = list(zip(runs, written, strict=True))
+    for (source, seed), paths in tqdm(paired, desc="stored or streamed", unit="run", disable=not progress):
         steps, auc, loss = [], [], []
-        for checkpoint in checkpoints(folder):
-            model, _ = load(checkpoint)
-            probability = model.predict(images).float().clamp(min=1e-12)
+        for checkpoint in (path for path in paths if path.name in names):
+            model, _ = load(checkpoint, images.device)
+            probability = model.predict(images).float().cpu().clamp(min=1e-12)
             rank = dense_ranks(probability.numpy())
             steps.append(int(model.about["step"]))
             auc.append(float(np.mean(aucs_of_ranks(rank, labels.numpy()))))
