@@ -8,7 +8,6 @@ then judged, once, on test images. `--evaluate-only RUN` judges a saved one on o
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,9 +28,11 @@ from trainers.draws import Draws, key_of
 from trainers.errors import ConfigError
 from trainers.export import export_encoder
 from trainers.frozen import FrozenImages
+from trainers.logs import write_json
 from trainers.loop import Loop
 from trainers.metrics import class_aucs, with_mean
 from trainers.models.classifier import (
+    LinearProbe,
     Method,
     NearestNeighbours,
     build_classifier,
@@ -46,9 +47,12 @@ from trainers.models.vit import ViTConfig
 from trainers.seen import IndexSet
 from trainers.session import claim_folder, launch, say_how_to_resume
 from trainers.summary import write_summary
+from trainers.unseen import pretraining
 from trainers.views import Augmentation, augmented, require_square
 
 __all__ = ["ClassifyConfig", "ClassifyTask", "main", "predict", "restore"]
+
+KNN_IS_ONE_PROCESS = "--method knn takes no training steps: run it on one device, without --resume."
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,12 @@ class ClassifyConfig(TrainerConfig):
         if self.encoder is not None and self.pretrained:
             raise ConfigError("--pretrained loads timm's weights, --encoder other ones; leave one of the two out.")
         if self.method == "knn" and (self.run.devices > 1 or self.resume is not None):
-            raise ConfigError("--method knn takes no training steps: run it on one device, without --resume.")
+            raise ConfigError(KNN_IS_ONE_PROCESS)
+        if self.method == "knn" and self.data.images is not None and self.data.images < self.validation.fit:
+            raise ConfigError(
+                f"--method knn remembers --validation.fit {self.validation.fit} images of training, and --images "
+                f"{self.data.images} leaves fewer; lower --validation.fit or raise --images."
+            )
         if self.detectability and self.data.data is not None:
             raise ConfigError(NO_STORED_DETECTABILITY)
 
@@ -125,6 +134,8 @@ class ClassifyTask:
         self.model.to(device)
         if saved is not None:
             transform = type(transform).from_json(saved["transform"])
+        elif isinstance(self.model, LinearProbe):
+            self.model.standardise(transform(data.fit.image))
         self.data = dataclasses.replace(data, transform=transform)
         self.about: dict[str, Any] = {
             "trainer": "classify",
@@ -133,7 +144,7 @@ class ClassifyTask:
             "data": data.identity,
             "class_names": list(data.class_names),
         }
-        # fitted on none of them, so that all can score
+        # no label of them was learnt from, so that all can score
         self._held_out = torch.cat([data.fit.image, data.score.image])
         self._held_out_label = torch.cat([data.fit.label, data.score.label])
 
@@ -207,12 +218,17 @@ def main(argv: list[str] | None = None) -> int:
     loop: Loop | None = None
     try:
         fabric = launch(config.run)
+        if config.method == "knn" and fabric.world_size > 1:  # torchrun started them
+            raise ConfigError(KNN_IS_ONE_PROCESS)
         config = claim_folder(config, "classify", fabric)
         checkpoint = None if config.resume is None else read_checkpoint(config.resume)
         data = open_data(
             config.data, config.validation, config.run.batch_size, fabric.device, fabric.global_rank, fabric.world_size
         )
-        task = ClassifyTask(config, data, fabric.device, None if checkpoint is None else checkpoint.about)
+        saved = None if checkpoint is None else checkpoint.about
+        origin = pretraining(config.encoder, data, saved)
+        task = ClassifyTask(config, data, fabric.device, saved)
+        task.about |= origin
         if config.method == "knn":
             remember(config, task, fabric)
             return 0
@@ -223,11 +239,10 @@ def main(argv: list[str] | None = None) -> int:
             loop.resume(checkpoint)
         loop.run()
         if fabric.is_global_zero:
-            best = loop.best or loop.checkpoint
-            assert best is not None, "the last step writes a checkpoint"
+            best = read_checkpoint(loop.best)
             with loop.writing():
-                figures = task.test(loop.folder, read_checkpoint(best))
-                task.export(loop.folder, read_checkpoint(best).about["step"])
+                figures = task.test(loop.folder, best)
+                task.export(loop.folder, best.about["step"])
             write_summary(loop, data, figures)
     except KeyboardInterrupt:
         say_how_to_resume("trainers.classify", loop)
@@ -266,7 +281,7 @@ def remember(config: ClassifyConfig, task: ClassifyTask, fabric: Fabric) -> None
         "checkpoint": str(path),
         "figures": [str(file) for file in task.test(folder, read_checkpoint(path))],
     }
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    write_json(folder / "summary.json", summary)
     print(f"\n{len(index):,} images remembered; checkpoint {path}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from tqdm import tqdm
 from trainers.classify_figures import draw_detectability, draw_test
 from trainers.errors import CheckpointError
 from trainers.frozen import FrozenImages
+from trainers.logs import write_json
 from trainers.metrics import accuracy_by_detectability, classification_figures
 from trainers.models.classifier import predict
 from trainers.transform import InputTransform
@@ -87,7 +87,7 @@ def evaluate(
         folder / PREDICTIONS,
         index=torch.cat(index).cpu().numpy(), label=truth.numpy(), probability=probability.numpy(),
     )  # fmt: skip
-    (folder / METRICS).write_text(json.dumps(metrics, indent=1) + "\n")
+    write_json(folder / METRICS, metrics)
     print(as_text(metrics))
     return files
 

@@ -31,7 +31,7 @@ class DataConfig:
     data: Path | None = None
     """A stored set: .npz or .h5 with image [N,C,H,W] or [N,H,W] and label [N]."""
     images: int | None = None
-    """Train on no more than so many images of a stored set; what is held out for validation and test stays the same."""
+    """Train on so many images of a stored set, which --seed picks; what is held out for validation and test stays."""
     preset: str = "model_a"
     """What --stream simulates; `python -m lensgen info --list` names the presets."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -75,7 +75,7 @@ class RunConfig:
     log_every: int = 10
     """Steps between updates of logs and progress."""
     validate_every: int = 250
-    """Steps between validations: masked MSE and probes."""
+    """Steps between validations, by which the best checkpoint is chosen."""
     checkpoint_every: int = 250
     """Steps between checkpoints."""
     keep: int = 2
@@ -148,16 +148,16 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class ValidationConfig:
-    """Frozen validation images; the probes fit on some and are scored on others. And the test images."""
+    """Frozen images, none of them trained on: two groups for validation, and the test images."""
 
     fit: int = 1000
-    """Images that the probes and the mean image are fitted on."""
+    """Validation images on which what a validation needs is fitted: mean image, probes, a linear layer's scaling."""
     score: int = 500
-    """Images that masked MSE and probes are scored on."""
+    """Validation images that are scored (trainers.classify scores those of --validation.fit too)."""
     test: int = 3000
     """Frozen test images, looked at once, at the end; those of lensgen.benchmark when they are simulated."""
     neighbours: int = 20
-    """Neighbours of the kNN probe."""
+    """Neighbours that vote in kNN."""
 
     def __post_init__(self) -> None:
         require("validation.neighbours", self.neighbours, 1)

@@ -60,6 +60,7 @@ class Data:
         targets: names of the parameters that features are probed for.
         identity: says in a checkpoint which data these are.
         benchmark: the test images of a preset; None for a stored set.
+        test_index: rows `[N]` of a stored set that are its test images; None for a preset.
     """
 
     source: Source
@@ -74,6 +75,7 @@ class Data:
     targets: tuple[str, ...]
     identity: dict[str, Any]
     benchmark: lensgen.Benchmark | None = None
+    test_index: Tensor | None = None
 
     def test(self, size: int = 256) -> Iterator[Batch]:
         """The frozen test images, the same in the same order whatever `--seed` is; look at them once."""
@@ -160,20 +162,22 @@ def _open_stored(
     rank: int,
     world_size: int,
 ) -> Data:
-    # by the set alone: with every --seed the same images are held out
+    # by the set alone: with every --seed the same images are held out; and those for the test first, so that they are
+    # never among those that a trainer with other sizes of validation learns from, unless it tests on fewer
     generator = torch.Generator().manual_seed(key_of(stored.fingerprint, "hold out"))
     order = torch.randperm(len(stored), generator=generator)
-    sizes = [validation.fit, validation.score, validation.test]
+    sizes = [validation.test, validation.score, validation.fit]
     if sum(sizes) > len(stored) // 2:
         raise DataError(
             f"--data {stored.path} has {len(stored)} images, of which validation and test would hold out {sum(sizes)}, "
             "more than half; lower --validation.fit, --validation.score and --validation.test."
         )
-    fit_rows, score_rows, test_rows, rows = order.split([*sizes, len(stored) - sum(sizes)])
+    test_rows, score_rows, fit_rows, rows = order.split([*sizes, len(stored) - sum(sizes)])
     if config.images is not None:
         if config.images > len(rows):
             raise DataError(f"--images is {config.images}; {stored.path} has {len(rows)} beside those held out.")
-        rows = rows[: config.images]
+        generator.manual_seed(key_of(config.seed, "images"))
+        rows = rows[torch.randperm(len(rows), generator=generator)[: config.images]]
     fit, score = stored.take(fit_rows, device), stored.take(score_rows, device)
     return Data(
         source=StoredStream(stored, rows, batch_size, config.seed, device, rank, world_size),
@@ -188,6 +192,7 @@ def _open_stored(
         targets=_worth_probing(fit, score, tuple(stored.params)),
         identity={"data": str(stored.path), "fingerprint": stored.fingerprint, "images": len(stored)}
         | ({} if config.images is None else {"trained_on": config.images}),
+        test_index=test_rows,
     )
 
 

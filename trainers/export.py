@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
@@ -35,7 +36,8 @@ Trained by `trainers.{trainer}` of lensgen {version} for {step:,} steps on {data
 ```python
 import timm, torch
 
-encoder = timm.create_model("local-dir:{folder}", pretrained=True).eval()  # image [B, {channels}, {height}, {width}] ->
+# the path of this folder; image [B, {channels}, {height}, {width}]
+encoder = timm.create_model("local-dir:PATH/OF/encoder", pretrained=True).eval()
 features = encoder({call})  # [B, {features}], {pooled}
 ```
 
@@ -66,7 +68,7 @@ def export_encoder(
         step: of the training, after which the weights are those of `model`.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be written, for instance because the disk is full.
     """
     folder = run / "encoder"
     channels, height, width = image_shape
@@ -98,13 +100,18 @@ def export_encoder(
             "class_names": about["class_names"], "figures": _figures(run, step)}  # fmt: skip
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    save_file(tensors, part / "model.safetensors", metadata={"format": "pt"})
-    (part / "config.json").write_text(json.dumps(description, indent=1) + "\n")
-    (part / "card.json").write_text(json.dumps(card, indent=1) + "\n")
-    (part / "README.md").write_text(_card(folder, card, description))
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    try:
+        part.mkdir(parents=True)
+        save_file(tensors, part / "model.safetensors", metadata={"format": "pt"})
+        (part / "config.json").write_text(json.dumps(description, indent=1) + "\n")
+        (part / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+        (part / "README.md").write_text(_card(card, description))
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    except SafetensorError as error:  # what a full disk is to this library
+        raise OSError(f"{part / 'model.safetensors'}: {error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return folder
 
 
@@ -114,20 +121,22 @@ def _figures(run: Path, step: int) -> dict[str, float]:
     return {name: float(value) for row in rows for name, value in row.items() if name != "step"}
 
 
-def _card(folder: Path, card: Mapping[str, Any], description: Mapping[str, Any]) -> str:
+def _card(card: Mapping[str, Any], description: Mapping[str, Any]) -> str:
     data, transform = card["data"], card["transform"]
     if "preset" in data:
+        units = "as the simulator makes it (e-/s per pixel, unless the preset normalises)"
         changes = "".join(f", {name} = {value}" for name, value in data["overrides"].items())
         of = (
             f"streamed images of `{data['preset']}`{changes} (fingerprint `{data['fingerprint']}`, seed {data['seed']})"
         )
     else:
+        units = "in the units of the stored set"
         of = f"the stored set `{Path(data['data']).name}` ({data['images']:,} images, `{data['fingerprint']}`)"
     if transform["name"] == "asinh":
         scale = transform["scale"]
         divisor = f"{scale[0]!r}" if len(scale) == 1 else f"torch.tensor({scale}).view(-1, 1, 1)"
         call = f"torch.asinh(image / {divisor})"
-        words = f"`{call}`, the image in the units of the simulator (e-/s per pixel)"
+        words = f"`{call}`, the image {units}"
     else:
         call = "(image - low) / (high - low)"
         words = "each channel of each image scaled to 0..1 by its own least (low) and greatest (high) pixel"
@@ -135,7 +144,7 @@ def _card(folder: Path, card: Mapping[str, Any], description: Mapping[str, Any])
     pooled = "the mean of the patch tokens" if "fc_norm" in description["model_args"] else "pooled"
     return _CARD.format(
         pooled=pooled,
-        trainer=card["trainer"], version=version("lensgen"), step=card["step"], data=of, folder=folder,
+        trainer=card["trainer"], version=version("lensgen"), step=card["step"], data=of,
         channels=channels, height=height, width=width, call=call,
         features=description["num_features"], transform=words,
         figures="\n".join(f"| {name} | {value:.4f} |" for name, value in card["figures"].items()),

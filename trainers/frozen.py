@@ -13,6 +13,7 @@ import lensgen
 from trainers.config import DataConfig, ValidationConfig
 from trainers.data import Batch, Data, open_data
 from trainers.stored import read_stored
+from trainers.unseen import require_unseen
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,20 @@ class FrozenImages:
 
         Args:
             about: of the checkpoint.
+
+        Raises:
+            ConfigError: the checkpoint's model, or its encoder, was trained on some of these images.
+            DataError: the set cannot be read.
         """
         stored = read_stored(path)
+        name = f"--data {path}, the checkpoint of step {about['step']}"
         if about["data"]["fingerprint"] == stored.fingerprint:
             held_out = ValidationConfig(**about["config"]["validation"])
-            return cls.held_out(open_data(DataConfig(data=path), held_out, 1, device))
+            data = open_data(DataConfig(data=path), held_out, 1, device)
+            require_unseen(about, stored.fingerprint, data.test_index, name, "Train it anew, or take another set.")
+            return cls.held_out(data)
         rows = torch.arange(len(stored))
+        require_unseen(about, stored.fingerprint, rows, name, "Take another set.")
         channels, height, width = stored.image.shape[1:]
         return cls(
             len(stored),

@@ -29,19 +29,33 @@ SIDES: dict[str, tuple[int, int]] = {"16to64": (16, 64), "64to128": (64, 128)}
 ENCODER_SIDE = 64  # of the images that trainers.mae pretrains on
 
 
-def upsample(image: Tensor, side: int) -> Tensor:
-    """Bicubic up-sampling of `[B, C, h, w]` to `[B, C, side, side]`: the baseline, and what predictions start at."""
-    return functional.interpolate(image, size=(side, side), mode="bicubic", align_corners=False)
+def upsample(image: Tensor, side: int, offset: float = 0.0) -> Tensor:
+    """Bicubic up-sampling of `[B, C, h, h]` to `[B, C, side, side]`: the baseline, and what predictions start at.
+
+    Args:
+        offset: where the pixels of `image` stand, see `Pairs.offset`. 0 is `torch.nn.functional.interpolate`.
+    """
+    if not offset:
+        return functional.interpolate(image, size=(side, side), mode="bicubic", align_corners=False)
+    place = (torch.arange(side, device=image.device) + 0.5) / side - offset / image.shape[-1]
+    grid = torch.stack(torch.meshgrid(2 * place - 1, 2 * place - 1, indexing="xy"), dim=-1)
+    grid = grid.expand(len(image), side, side, 2)
+    # at offset 0 this is `interpolate` but for rounding, at the borders too
+    fine = functional.grid_sample(image.float(), grid, mode="bicubic", padding_mode="border", align_corners=False)
+    return fine.type_as(image)
 
 
 def downsample(image: Tensor, factor: int, by: DownsampleName) -> Tensor:
     """Down-sampling of `[B, C, H, W]` to `[B, C, H / factor, W / factor]`, in units of the pixels' mean.
 
-    The papers do not say which rule they took. On deeplense_ii_legacy, each image scaled to 0..1 and down-sampled by 4,
-    bicubic up-sampling then scores (SSIM / PSNR, 200 validation images): area .972 / 31.2 dB, bicubic with antialiasing
-    .954 / 31.1, bilinear .969 / 31.7, nearest (every fourth pixel) .897 / 25.1; the all-zero picture .794 / 19.4.
-    `area`, the mean over the pixels, is what larger pixels would see, and the default. The network of arXiv 2512.06642
-    scores .961 / 33: of these rules `nearest` alone leaves bicubic up-sampling below that, so it stands in for theirs.
+    `area`, the mean over the pixels, is what larger pixels would see, and the default. `nearest` takes the corner pixel
+    of each block, as torch's rule of that name does; `Pairs.offset` says where that is.
+
+    Which rule the papers took is not known. Bicubic up-sampling by 4 scores, on 100 validation images of
+    deeplense_ii_legacy scaled to 0..1 each: area 31.3 dB / .973 (PSNR / SSIM), bicubic with antialiasing 31.2 / .956,
+    nearest 30.9 / .965; the all-zero picture 19.5 / .794. Torch's plain `interpolate` of `nearest`, which takes the
+    samples for the blocks' centres and so shifts the image by 1.5 fine pixels, scores 25.1 / .898: what it lacks is no
+    information. The network of arXiv 2512.06642 scores 33 / .961, which ties the paper to none of these rules.
     """
     side = image.shape[-1] // factor
     if by == "area":
@@ -85,6 +99,21 @@ class Pairs:
         return float(self.factor**2) if self.low == "optics" else 1.0
 
     @property
+    def offset(self) -> float:
+        """Where the low pixels stand on both axes, as seen from the centres of their blocks and positive towards higher
+        indices [low pixels]: -0.375 for the first of four fine pixels, which is 1.5 of them before the centre."""
+        return (1 / self.factor - 1) / 2 if self.low == "downsample" and self.by == "nearest" else 0.0
+
+    def input_ratio(self, config: DataConfig) -> float:
+        """Pixel values of the low image over those of the `ENCODER_SIDE` pixels of the preset itself, on which
+        encoders are pretrained: the flux of pixels of another size. 1 for a stored set and where values are no flux."""
+        if self.low == "optics":
+            return (ENCODER_SIDE / self.low_side) ** 2
+        if config.data is not None or not _in_flux(_preset_of(config)):
+            return 1.0
+        return (ENCODER_SIDE / self.high_side) ** 2
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """What the simulator must make."""
         return ("image", "image_hr") if self.low == "optics" else ("image",)
@@ -123,7 +152,7 @@ class Pairs:
                     "--stream, or --low downsample."
                 )
             return config
-        preset = lensgen.load_preset(config.preset).override(lensgen.parse_overrides(config.set))
+        preset = _preset_of(config)
         if preset.image_shape[1:] != (64, 64):
             raise ConfigError(
                 f"--task {self.task} starts from a preset of 64 x 64 pixels; {preset.name} has "
@@ -135,8 +164,7 @@ class Pairs:
         return dataclasses.replace(config, set=(*config.set, *(f"{name}={value}" for name, value in changes.items())))
 
     def _require_flux(self, preset: lensgen.Preset) -> None:
-        doubled = bool((preset.recipe.response(torch.full((1, 1), 2.0)) != 1.0).any())
-        if doubled or preset.normalise != "none":
+        if not _in_flux(preset):
             raise ConfigError(
                 f"--low optics compares an image with a clean one, but the images of {preset.name} are in another unit "
                 f"(noise.recipe {preset.recipe.name}, normalise {preset.normalise}). Fix: --low downsample, or "
@@ -168,6 +196,16 @@ class Pairs:
             "instrument.pixel_scale": observation.pixel_scale / self.factor,
             **_softening(preset, self.factor),
         }
+
+
+def _preset_of(config: DataConfig) -> lensgen.Preset:
+    return lensgen.load_preset(config.preset).override(lensgen.parse_overrides(config.set))
+
+
+def _in_flux(preset: lensgen.Preset) -> bool:
+    """Whether images are in the unit of clean ones."""
+    doubled = bool((preset.recipe.response(torch.full((1, 1), 2.0)) != 1.0).any())
+    return not doubled and preset.normalise == "none"
 
 
 def _softening(preset: lensgen.Preset, times: float) -> dict[str, object]:

@@ -33,6 +33,8 @@ class Predictor(nn.Module):
     def __init__(self, trainer: ModuleType, module: nn.Module, transform: InputTransform, about: dict) -> None:
         super().__init__()
         self._predict, self.module, self.transform, self.about = trainer.predict, module, transform, about
+        # as the run was tested; classifiers alone have the option
+        self._options = {"average_d4": True} if about["config"].get("average_d4") else {}
         self.eval()
 
     def predict(self, batch: Batch | Tensor) -> Tensor:
@@ -43,7 +45,8 @@ class Predictor(nn.Module):
 
         Returns:
             Of `trainers.mae` features `[B, D]`, of `trainers.classify` probabilities `[B, K]` of the classes
-            `about["class_names"]`, of `trainers.superres` images `[B, C, f H, f W]`; on the model's device.
+            `about["class_names"]` (after `--average-d4` the mean over an image's eight symmetries, as the run was
+            tested), of `trainers.superres` images `[B, C, f H, f W]`; on the model's device.
 
         Raises:
             ValueError: images of another shape than the model's.
@@ -54,8 +57,12 @@ class Predictor(nn.Module):
             raise ValueError(f"the images are {list(images.shape)}; this model takes [B, {str(list(expected))[1:]}.")
         device = next(self.module.parameters()).device
         with torch.no_grad():
-            parts = [self._predict(self.module, self.transform, part.to(device)) for part in images.split(_AT_A_TIME)]
-        return torch.cat(parts)
+            return torch.cat(
+                [
+                    self._predict(self.module, self.transform, part.to(device), **self._options)
+                    for part in images.split(_AT_A_TIME)
+                ]
+            )
 
 
 class Loaded(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +70,14 @@ def read_table(path: Path) -> list[dict[str, str]]:
     text = path.read_text()
     with_end = text[: text.rfind("\n") + 1]
     return [row for row in csv.DictReader(with_end.splitlines()) if None not in row.values() and None not in row]
+
+
+def write_json(path: Path, content: object) -> None:
+    """Writes a JSON file whole or not at all: a full disk or a kill leaves what was there before."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(json.dumps(content, indent=1) + "\n")
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

@@ -22,6 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from trainers.best import Best, better
+from trainers.buffers import buffers_kept, share_batch_norms
 from trainers.checkpoint import (
     DESCRIPTION,
     Checkpoint,
@@ -66,10 +67,10 @@ class Loop:
     def __init__(self, fabric: Fabric, task: Task, source: Source, config: TrainerConfig) -> None:
         self.fabric, self.task, self.source, self.config = fabric, task, source, config
         assert config.run.out is not None, "claim_folder comes first"
-        self.folder = config.run.out
-        self.progress, self.seen = Progress(), IndexSet()
+        self.folder, self.progress, self.seen = config.run.out, Progress(), IndexSet()
         self.checkpoint: Path | None = None
         self._best: Best | None = None
+        share_batch_norms(task.model, fabric)
         self._draws = KeyedDraws(task.model, config.data.seed, fabric.device)
         self._bare_optimizer = build_optimizer(task.model, config.optimizer, fused=fabric.device.type == "cuda")
         if config.run.compile:
@@ -222,8 +223,7 @@ class Loop:
         self.seen.add(report.index)
         seconds, simulating = time.monotonic() - lap, self._clock.take()
         self.progress.simulating_seconds += simulating
-        rate = report.index.size / seconds
-        share = min(1.0, simulating / seconds)
+        rate, share = report.index.size / seconds, min(1.0, simulating / seconds)
         if self._logs is not None:
             speed = {"images_per_second": round(rate, 1), "share_simulating": round(share, 4)}
             with self.writing():
@@ -294,6 +294,7 @@ class Loop:
             self._optimizer.zero_grad()
             loss.item()  # waits for the device
 
-        steps = affordable_steps(step_unapplied, budget, validation, self.config.run.validate_every)
+        with buffers_kept(self.task.model):
+            steps = affordable_steps(step_unapplied, budget, validation, self.config.run.validate_every)
         self.source.load_state_dict(position)
         return steps

@@ -139,7 +139,6 @@ class MAETask:
 
     def export(self, loop: Loop) -> Path:
         """Writes the encoder of the best checkpoint for timm, into the run's folder `encoder`."""
-        assert loop.best is not None, "a run that ended has validated"
         best = read_checkpoint(loop.best)
         model = restore(best.about)
         load_weights(model, best)

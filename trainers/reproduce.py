@@ -6,10 +6,12 @@ one folder: the same command goes on where it was stopped, and writes table and 
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shlex
 import shutil
+import statistics
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +25,21 @@ from trainers import classify, mae, superres
 from trainers.command_line import exit_with_message, find_recipe
 from trainers.config import require
 from trainers.errors import ConfigError
-from trainers.logs import read_table
+from trainers.logs import read_table, write_json
 from trainers.reproduction.budget import Cost, Plan, choose_level
 from trainers.reproduction.cell import Cell
 from trainers.reproduction.mae import MAEProtocol
 from trainers.reproduction.mae_comparison import compare
 from trainers.reproduction.mae_figures import draw_comparison, draw_table
-from trainers.reproduction.mae_results import as_markdown, collect, comparison_words, conclusion_words, conclusions
+from trainers.reproduction.mae_results import (
+    DIFFERENCES,
+    INTERVALS,
+    as_markdown,
+    collect,
+    comparison_words,
+    conclusion_words,
+    conclusions,
+)
 from trainers.reproduction.runner import Runner
 from trainers.timing import seconds_since_start
 
@@ -60,23 +70,32 @@ def main(argv: list[str] | None = None) -> int:
     try:
         reproduce(config, root)
     except KeyboardInterrupt:
-        again = f"python -m trainers.reproduce {config.paper} --budget {config.budget:g} --out {root}"
-        print(f"\ninterrupted; go on with: {again}", file=sys.stderr)
+        again = ["python", "-m", "trainers.reproduce", config.paper, f"--budget={config.budget:g}", f"--out={root}"]
+        again += [f"--recipe={config.recipe}"] if config.recipe else []
+        print(f"\ninterrupted; go on with: {shlex.join(again)}", file=sys.stderr)
         return 130
     return 0
 
 
 def reproduce(config: Reproduce, root: Path) -> None:
     """Plans, runs what is not done yet, and writes `table.json`, `table.md` and the figures into `root`."""
-    root.mkdir(parents=True, exist_ok=True)
     protocol = open_protocol(config, root)
-    protocol.prepare(root, progress=True)
-    processes = protocol.recipe["processes"]
-    runner = Runner(root, MAINS, processes)
-    plan = root / "plan.json"
-    if not plan.exists():
-        make_plan(config, protocol, runner).write(plan)
-    decided = Plan.read(plan)
+    spent = json.loads(elapsed.read_text()) if (elapsed := root / "elapsed.json").is_file() else 0.0
+    try:
+        protocol.prepare(root, progress=True)
+        runner = Runner(root, MAINS, protocol.recipe["processes"])
+        plan = root / "plan.json"
+        if not plan.exists():
+            make_plan(config, protocol, runner, spent).write(plan)
+        decided = Plan.read(plan)
+        _run(config, protocol, runner, decided, spent)
+    finally:
+        write_json(elapsed, spent + seconds_since_start())
+    write_results(root, protocol, decided, runner.failed)
+
+
+def _run(config: Reproduce, protocol: MAEProtocol, runner: Runner, decided: Plan, spent: float) -> None:
+    root = runner.root
     if decided.budget != config.budget:
         raise ConfigError(
             f"{root} was planned for --budget {decided.budget:g}, not {config.budget:g}: its runs have the steps that "
@@ -86,55 +105,66 @@ def reproduce(config: Reproduce, root: Path) -> None:
     cells = protocol.cells(level)
     seconds = {cell.name: decided.costs[cell.kind].of(cell.steps_at(level.scale)) for cell in cells}
     print(f"{len(cells)} runs, {level.seeds} seed(s), scale {level.scale:.4g} of the protocol: {root}/plan.json")
-    spent = json.loads(elapsed.read_text()) if (elapsed := root / "elapsed.json").is_file() else 0.0
-    begin = time.monotonic()
     left = 60 * config.budget - spent - seconds_since_start()
-    try:
-        runner.run(cells, level.scale, seconds, "runs", must=protocol.must, left=left)
-    finally:
-        elapsed.write_text(json.dumps(spent + time.monotonic() - begin))
-    write_results(root, protocol, decided)
+    runner.run(cells, level.scale, seconds, "runs", must=protocol.must, left=left)
 
 
 def open_protocol(config: Reproduce, root: Path) -> MAEProtocol:
     """The protocol of the recipe, of which a copy stays in the folder: what is gone on with must be the same."""
     machine = "gpu" if torch.cuda.is_available() else "cpu"
-    source = find_recipe(config.recipe or f"reproduce_{config.paper}_{machine}").read_text()
-    kept = root / "recipe.yaml"
-    if not kept.is_file():
-        kept.write_text(source)
-    elif kept.read_text() != source:
+    given = find_recipe(config.recipe or f"reproduce_{config.paper}_{machine}")
+    source, kept = given.read_text(), root / "recipe.yaml"
+    if kept.is_file() and kept.read_text() != source:
         raise ConfigError(f"{kept} is not the recipe that was given: the runs there have others. Give another --out.")
     try:
         recipe: Mapping[str, Any] = yaml.safe_load(source)
         protocol = MAEProtocol(recipe)
         protocol.rehearsal()
     except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"the recipe of {config.paper} cannot be used: {error!r}; compare it with {kept}.") from error
+        raise ConfigError(
+            f"{given} cannot be used as a recipe of {config.paper}: {error!r}; compare it with "
+            f"trainers/recipes/reproduce_{config.paper}_{machine}.yaml."
+        ) from error
+    root.mkdir(parents=True, exist_ok=True)
+    part = kept.with_suffix(".part")
+    part.write_text(source)
+    part.replace(kept)
     return protocol
 
 
-def make_plan(config: Reproduce, protocol: MAEProtocol, runner: Runner) -> Plan:
-    """Times a short run of each kind, and decides how much of the protocol is done."""
+def make_plan(config: Reproduce, protocol: MAEProtocol, runner: Runner, spent: float = 0.0) -> Plan:
+    """Times a short run of each kind, and decides how much of the protocol is done.
+
+    Args:
+        spent: of the budget [s], before this session.
+    """
     shutil.rmtree(runner.root / "rehearsal", ignore_errors=True)  # of a plan that was not finished
     cells = protocol.rehearsal()
-    took = runner.run(cells, 1.0, {cell.name: 10.0 for cell in cells}, "timing a short run of each kind")
+    # the first run of each process reads the stored set and loads the libraries: that is not timed
+    first = [dataclasses.replace(cells[0], name=f"rehearsal/first_{number}") for number in range(runner.processes)]
+    every = [*first, *cells]
+    took = runner.run(every, 1.0, {cell.name: 10.0 for cell in every}, "timing a short run of each kind")
     costs = {cell.kind: _cost(runner.root, cell, took[cell.name]) for cell in cells}
     shutil.rmtree(runner.root / "rehearsal")
-    left = 60 * config.budget - seconds_since_start()
+    left = 60 * config.budget - spent - seconds_since_start()
     level, estimate = choose_level(protocol.cells, protocol.levels, costs, runner.processes, left)
     return Plan(config.paper, config.budget, level, estimate / 60, runner.processes, costs)
 
 
 def _cost(root: Path, cell: Cell, seconds: float) -> Cost:
-    rows = read_table(root / cell.name / "train.csv")
-    # the last rows: the first ones paid for compilation
-    step = cell.recipe(root, 1.0)["batch_size"] / float(rows[-1]["images_per_second"])
+    recipe = cell.recipe(root, 1.0)
+    # without those of the first report, which paid for compilation
+    rates = [float(row["images_per_second"]) for row in read_table(root / cell.name / "train.csv")]
+    step = recipe["batch_size"] / statistics.median(rates[recipe["log_every"] :] or rates)
     return Cost(max(0.0, seconds - step * cell.steps), step)
 
 
-def write_results(root: Path, protocol: MAEProtocol, plan: Plan) -> None:
-    """Table, figures and conclusions of what is done, into `root`, and on the terminal."""
+def write_results(root: Path, protocol: MAEProtocol, plan: Plan, failed: Mapping[str, str]) -> None:
+    """Table, figures and conclusions of what is done, into `root`, and on the terminal.
+
+    Args:
+        failed: runs that ended with an error, by name; only such as need not be done.
+    """
     rows = collect(root, protocol, plan.level)
     comparison = compare(root, protocol)
     concluded = conclusions(root, rows)
@@ -144,12 +174,13 @@ def write_results(root: Path, protocol: MAEProtocol, plan: Plan) -> None:
         "scale": plan.level.scale,
         "seeds": plan.level.seeds,
         "device": "cuda" if torch.cuda.is_available() else "cpu",
-        "threads": torch.get_num_threads(),
+        "runs_at_a_time": plan.processes,
+        "failed": dict(failed),
         "rows": rows,
         "conclusions": concluded,
         "comparison": comparison,
     }
-    (root / "table.json").write_text(json.dumps(results, indent=1) + "\n")
+    write_json(root / "table.json", results)
     draw_table(root / "table.png", rows)
     draw_comparison(root / "stored_or_streamed.png", comparison)
     text = "\n".join(
@@ -157,10 +188,11 @@ def write_results(root: Path, protocol: MAEProtocol, plan: Plan) -> None:
             "# arXiv 2512.06642: masked autoencoders of lenses",
             "",
             f"`python -m trainers.reproduce mae --budget {plan.budget:g}` at {plan.level.scale:.3g} of the protocol's "
-            f"steps, {plan.level.seeds} seed(s); intervals are 95 %.",
+            f"steps. Figures are of test images, by the checkpoint that was best in validation. {INTERVALS}",
             "",
+            *[f"Failed: {name}: {reason}\n" for name, reason in failed.items()],
             as_markdown(rows, plan.level, protocol),
-            "Differences on the same test images, with 95 % intervals:",
+            f"Differences on the same test images. {DIFFERENCES}",
             "",
             *[f"- {line}" for line in conclusion_words(concluded)],
             "",

@@ -29,6 +29,13 @@ class IndexSet:
         opens = np.flatnonzero(np.append(True, first[1:] > past[:-1]))  # where no interval before reaches
         self._bounds = np.stack([first[opens], past[np.append(opens[1:], len(past)) - 1]], axis=1)
 
+    def count(self, index: np.ndarray) -> int:
+        """How many of these image numbers are in the set."""
+        if not len(self._bounds):
+            return 0
+        interval = np.searchsorted(self._bounds[:, 0], index, side="right") - 1
+        return int(((interval >= 0) & (index < self._bounds[interval, 1])).sum())
+
     def __len__(self) -> int:
         """How many different images there are."""
         return int((self._bounds[:, 1] - self._bounds[:, 0]).sum())

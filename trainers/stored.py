@@ -125,13 +125,14 @@ def _check(path: Path, arrays: dict[str, np.ndarray], attributes: dict[str, Any]
         for name, column in sorted(arrays.items())
         if column.shape == (len(image),) and column.dtype.kind == "f"
     }
-    digest = hashlib.sha256(image.tobytes() + np.ascontiguousarray(label, dtype=np.int64).tobytes()).hexdigest()[:16]
+    digest = hashlib.sha256(image.data)  # no copy: a set may fill half of the memory
+    digest.update(np.ascontiguousarray(label, dtype=np.int64).data)
     return StoredSet(
         path,
         torch.from_numpy(image),
         torch.from_numpy(label.astype(np.int64)),
         params,
-        digest,
+        digest.hexdigest()[:16],
         _class_names(path, attributes.get("class_names"), int(label.max()) + 1),
         _numbers(path, attributes, "input_scale"),
         None if (side := _numbers(path, attributes, "pixel_scale")) is None else side[0],

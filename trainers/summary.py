@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from trainers.data import Data
-from trainers.logs import read_table
+from trainers.logs import read_table, write_json
 from trainers.loop import Loop
 from trainers.timing import seconds_since_start
 
@@ -46,7 +45,7 @@ def write_summary(loop: Loop, data: Data, figures: list[Path]) -> dict[str, Any]
         "figures": [str(path) for path in figures],
     }
     with loop.writing():
-        (loop.folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+        write_json(loop.folder / "summary.json", summary)
     print(as_text(summary))
     return summary
 

@@ -11,6 +11,7 @@ test is scored in their convention too. `--help` lists the options.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+import lensgen
 from trainers.checkpoint import Checkpoint, load_weights, read_checkpoint
 from trainers.command_line import exit_with_message, parse
 from trainers.config import TrainerConfig
@@ -43,6 +45,7 @@ from trainers.superres_evaluation import (
 )
 from trainers.superres_figures import draw_enlargements, draw_training
 from trainers.transform import InputTransform
+from trainers.unseen import pretraining
 
 __all__ = ["SuperresConfig", "SuperresTask", "main", "predict", "restore"]
 
@@ -104,12 +107,13 @@ class SuperresTask:
         else:
             self.transform = InputTransform.from_json(checkpoint.about["transform"])
             units = FluxUnits(**checkpoint.about["model"]["units"])
+        offset = self.pairs.offset if checkpoint is None else checkpoint.about["model"].get("offset", 0.0)
         shape = (data.image_shape[0], self.pairs.low_side, self.pairs.low_side)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(key_of(config.data.seed, "weights"))
             self.model: nn.Module = SuperResolver(
                 shape, self.pairs.high_side, config.vit, config.entry, config.decoder, units,
-                None if encoder is None else encoder[0],
+                None if encoder is None else encoder[0], offset=offset,
             ).to(device)  # fmt: skip
         self.about: dict[str, Any] = {
             "trainer": "superres",
@@ -120,6 +124,7 @@ class SuperresTask:
                 "entry": config.entry,
                 "decoder": dataclasses.asdict(config.decoder),
                 "units": dataclasses.asdict(units),
+                "offset": offset,
             },
             "pairs": dataclasses.asdict(self.pairs),
             "transform": self.transform.as_json(),
@@ -178,15 +183,28 @@ class SuperresTask:
         return files
 
     def _transform(self, encoder: tuple[VisionTransformer, InputTransform] | None) -> InputTransform:
-        """That of the data; of a pretrained encoder its own, of flux per large pixel."""
+        """That of the images on which encoders are pretrained, in the low images' units: with a pretrained encoder and
+        with a new one inputs are the same."""
+        name = self.data.transform.name
         if encoder is None:
-            return self.data.transform
-        if encoder[1].name != self.data.transform.name:
+            scale = self._preset_scale()
+        elif encoder[1].name == name:
+            scale = encoder[1].scale
+        else:
             raise ConfigError(
-                f"the encoder was trained on inputs through {encoder[1].name}, and this run has "
-                f"{self.data.transform.name}. Fix: --input-transform {encoder[1].name}."
+                f"the encoder was trained on inputs through {encoder[1].name}, and this run has {name}. "
+                f"Fix: --input-transform {encoder[1].name}."
             )
-        return dataclasses.replace(encoder[1], scale=tuple(scale * self.pairs.flux_ratio for scale in encoder[1].scale))
+        ratio = self.pairs.input_ratio(self.config.data)
+        return InputTransform(tuple(ratio * value for value in scale), name)
+
+    def _preset_scale(self) -> tuple[float, ...]:
+        """Of the preset as trainers.mae has it, before `Pairs.on` changed its pixels; of a stored set its own."""
+        config = self.config.data
+        if self.pairs.on(config) == config:
+            return self.data.transform.scale
+        simulator = lensgen.Simulator(config.preset, config.seed, self.data.score.image.device)
+        return simulator.override(lensgen.parse_overrides(config.set)).input_scale
 
     def _units(self) -> FluxUnits:
         if self.data.transform.name == "minmax":
@@ -199,7 +217,11 @@ def main(argv: list[str] | None = None) -> int:
     recipe = "superres_gpu" if torch.cuda.is_available() else "superres_cpu"
     config = parse(SuperresConfig, recipe, with_data_of_run(argv), prog="python -m trainers.superres")
     if config.evaluate_only is not None:
-        evaluate(config.evaluate_only, config.data, config.validation, launch(config.run).device, config.run.out)
+        try:
+            evaluate(config.evaluate_only, config.data, config.validation, launch(config.run).device, config.run.out)
+        except KeyboardInterrupt:
+            print("\ninterrupted; nothing was written.", file=sys.stderr)
+            return 130
         return 0
     loop: Loop | None = None
     try:
@@ -215,7 +237,9 @@ def main(argv: list[str] | None = None) -> int:
             pairs.on(config.data), config.validation, config.run.batch_size, fabric.device, fabric.global_rank,
             fabric.world_size, pairs.outputs, pairs.factor,
         )  # fmt: skip
+        origin = pretraining(config.encoder, data, None if checkpoint is None else checkpoint.about)
         task = SuperresTask(config, data, fabric.device, encoder, checkpoint)
+        task.about |= origin
         loop = Loop(fabric, task, data.source, config)
         if checkpoint is None:
             loop.start()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
-import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -15,14 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainers.checkpoint import best_or_newest, load_weights, read_checkpoint
+from trainers.checkpoint import Checkpoint, best_or_newest, load_weights, read_checkpoint
 from trainers.command_line import run_folder
 from trainers.config import DataConfig, ValidationConfig
 from trainers.data import Batch
 from trainers.errors import CheckpointError, ConfigError, OutputError
 from trainers.frozen import FrozenImages
 from trainers.image_metrics import image_scores, scaled_by, with_interval
-from trainers.image_pairs import Pairs
+from trainers.image_pairs import Pairs, upsample
+from trainers.logs import write_json
 from trainers.models.superresolution import SuperResolver, predict, restore
 from trainers.transform import InputTransform
 
@@ -51,8 +51,9 @@ def score_tables(
 
     Returns:
         convention -> row -> figure -> `{"value", "low", "high"}`, and `images`, their number. The rows are
-        `prediction`, `bicubic` and `all_zero`. And `scores`: `index` and, of the predictions, `<convention>_<figure>`
-        of each image `[N]`.
+        `prediction`, `bicubic` and `all_zero`; and where the low pixels do not stand at the centres of their blocks,
+        `bicubic_unregistered`, which takes them to: what a paper that says no more most likely printed. And `scores`:
+        `index` and, of the predictions, `<convention>_<figure>` of each image `[N]`.
     """
     collected: dict[tuple[str, str, str], list[Tensor]] = {}
     index = []
@@ -64,6 +65,9 @@ def score_tables(
             "prediction": model.units.scaled(enlarge(model, transform, low), low),
             "bicubic": model.units.scaled(model.bicubic(low), low),
         }
+        if model.offset:
+            unregistered = upsample(low.float() / model.units.flux_ratio, model.high_side)
+            rows["bicubic_unregistered"] = model.units.scaled(unregistered, low)
         own_truth = scaled_by(truth, truth)
         for row, image in rows.items():
             _collect(collected, "data_range", row, image, truth)
@@ -94,7 +98,7 @@ def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> Path:
     scores = {name: values.numpy() for name, values in metrics["scores"].items()}
     np.savez(folder / SCORES, **scores)
     metrics = {name: value for name, value in metrics.items() if name != "scores"}
-    path.write_text(json.dumps(metrics, indent=1) + "\n")
+    write_json(path, metrics)
     print(as_table(metrics))
     print(f"\nmetrics          {path}")
     return path
@@ -104,11 +108,11 @@ def as_table(metrics: Mapping[str, Any]) -> str:
     """The figures for people."""
     lines = ["", f"on {metrics['images']:,} test images, means with 95 % intervals"]
     for convention, words in CONVENTIONS.items():
-        lines += [f"  {words}", f"  {'':<12s}{'PSNR [dB]':>24s}{'SSIM':>28s}{'MSE':>12s}"]
+        lines += [f"  {words}", f"  {'':<22s}{'PSNR [dB]':>24s}{'SSIM':>28s}{'MSE':>12s}"]
         for row, figures in metrics[convention].items():
             psnr, ssim = figures["psnr"], figures["ssim"]
             lines.append(
-                f"  {row.replace('_', '-'):<12s}{psnr['value']:>9.2f} ({psnr['low']:.2f} to {psnr['high']:.2f})"
+                f"  {row.replace('_', '-'):<22s}{psnr['value']:>9.2f} ({psnr['low']:.2f} to {psnr['high']:.2f})"
                 f"{ssim['value']:>12.4f} ({ssim['low']:.4f} to {ssim['high']:.4f}){figures['mse']['value']:>12.3g}"
             )
     return "\n".join(lines)
@@ -134,10 +138,8 @@ def evaluate(
     """
     if out is not None and (out / METRICS).exists():
         raise ConfigError(f"--out {out} holds a {METRICS} already; name another folder.")
-    checkpoint = read_checkpoint(best_or_newest(run))
+    checkpoint = _read(run)
     about = checkpoint.about
-    if about.get("trainer") != "superres":
-        raise CheckpointError(f"{checkpoint.path} is by trainers.{about.get('trainer')}, not by trainers.superres.")
     model = restore(about).eval().to(device)
     load_weights(model, checkpoint)
     pairs = Pairs(**about["pairs"])
@@ -165,6 +167,14 @@ def evaluate(
         raise OutputError(f"the figures could not be written into {folder}: {error}; name another --out.") from error
 
 
+def _read(run: Path) -> Checkpoint:
+    checkpoint = read_checkpoint(best_or_newest(run))
+    trainer = checkpoint.about.get("trainer")
+    if trainer != "superres":
+        raise CheckpointError(f"{checkpoint.path} is by trainers.{trainer}, not by trainers.superres.")
+    return checkpoint
+
+
 def _new_folder(run: Path) -> Path:
     numbered = (run / f"evaluation_{number:03d}" for number in itertools.count(1))
     return next(path for path in numbered if not path.exists())
@@ -181,7 +191,11 @@ def description(checkpoint: Path, about: Mapping[str, Any], identity: Mapping[st
 
 
 def with_data_of_run(argv: list[str] | None) -> list[str]:
-    """The command line, to which `--evaluate-only RUN` adds the options of that run unless it says on which images."""
+    """The command line, to which `--evaluate-only RUN` adds the options of that run unless it says on which images.
+
+    Raises:
+        CheckpointError: RUN is of another trainer, whose options are not superres', or damaged.
+    """
     arguments = sys.argv[1:] if argv is None else argv
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--evaluate-only", "--evaluate_only", type=Path)
@@ -193,4 +207,5 @@ def with_data_of_run(argv: list[str] | None) -> list[str]:
         return arguments
     if known.preset:
         return [*arguments, "--stream"]
+    _read(known.evaluate_only)
     return [*arguments, "--config", str(run_folder(known.evaluate_only) / "config.yaml")]

@@ -7,17 +7,27 @@ import statistics
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
-from lightning.fabric import Fabric
 
 from trainers import STARTED
 
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+_started = STARTED
+
 
 def seconds_since_start() -> float:
-    """Wall time since the program began, imports included [s]."""
-    return time.monotonic() - STARTED
+    """Wall time since the program began, imports included, or since `restart_clock` [s]."""
+    return time.monotonic() - _started
+
+
+def restart_clock() -> None:
+    """Lets `seconds_since_start` begin anew: for a process that trains several models, one after the other."""
+    global _started
+    _started = time.monotonic()
 
 
 def affordable_steps(step: Callable[[int], None], budget: float, validation: float, validate_every: int) -> int:
@@ -75,10 +85,14 @@ class SimulationClock:
 
 
 class Interrupt:
-    """Within it the first Ctrl-C (or SIGTERM) only sets `asked`; a second Ctrl-C interrupts at once."""
+    """Within it the first Ctrl-C only sets `asked`, and so does every SIGTERM; a second Ctrl-C interrupts at once.
+
+    A SIGTERM never does: whoever started the run may send one beside the terminal's SIGINT and mean the same.
+    """
 
     def __init__(self) -> None:
         self.asked = False
+        self._ctrl_c = 0
 
     def __enter__(self) -> Interrupt:
         self._former = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -96,6 +110,7 @@ class Interrupt:
         return bool(cast(torch.Tensor, votes) > 0)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
         self.asked = True
+        self._ctrl_c += number == signal.SIGINT
+        if number == signal.SIGINT and self._ctrl_c > 1:
+            raise KeyboardInterrupt

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torchmetrics.image import StructuralSimilarityIndexMeasure
 
 from trainers.image_metrics import HIGHEST_PSNR, image_scores, psnr, scaled_by, ssim, with_interval
@@ -43,6 +44,22 @@ def test_ssim_of_each_image_is_that_of_torchmetrics_alone():
         alone = StructuralSimilarityIndexMeasure(data_range=1.5)(image[number, None], truth[number, None])
         assert float(value) == pytest.approx(float(alone), abs=1e-6)
     assert ssim(image[:1], truth[:1], 1.0).shape == (1,)
+
+
+def test_ssim_is_the_mean_over_the_whole_reflected_image():
+    generator = np.random.default_rng(0)
+    truth, image = generator.random((32, 32)), generator.random((32, 32))
+    image[8:-8, 8:-8] = truth[8:-8, 8:-8]  # so that the borders count for much
+
+    def blurred(values):
+        return gaussian_filter(values, 1.5, truncate=3.5, mode="mirror")
+
+    a, b, c1, c2 = blurred(image), blurred(truth), 0.01**2, 0.03**2
+    covariance, spread = blurred(image * truth) - a * b, blurred(image**2) - a**2 + blurred(truth**2) - b**2
+    expected = (2 * a * b + c1) * (2 * covariance + c2) / ((a**2 + b**2 + c1) * (spread + c2))
+    value = float(ssim(*(torch.from_numpy(values)[None, None] for values in (image, truth)), 1.0))
+    assert value == pytest.approx(expected.mean(), abs=1e-4)
+    assert expected[5:-5, 5:-5].mean() - value > 0.1
 
 
 def test_scores_do_not_depend_on_the_chunks():

@@ -10,6 +10,7 @@ import torch
 
 import lensgen
 import trainers
+from trainers import mae
 from trainers.checkpoint import checkpoints, seal
 from trainers.errors import CheckpointError
 from trainers.models.masked_autoencoder import load_encoder
@@ -46,6 +47,14 @@ def test_any_checkpoint_can_be_loaded_and_strangers_are_refused(train):
     (last / "checkpoint.json").write_text(seal({**about, "trainer": "tarot"}))
     with pytest.raises(CheckpointError, match=r"by trainers\.tarot; known: mae, classify, superres"):
         trainers.load(last)
+
+
+def test_the_encoder_is_that_of_the_best_checkpoint(train, monkeypatch):
+    error, validate = iter([3.0, 1.0, 2.0]), mae.MAETask.validate  # of steps 0, 3 and 6
+    monkeypatch.setattr(mae.MAETask, "validate", lambda self: validate(self) | {"masked_mse": next(error)})
+    folder = train()
+    chosen, best, last = (load_encoder(path)[0].patch_embed.proj.weight for path in (folder, *checkpoints(folder)))
+    assert torch.equal(chosen, best) and not torch.equal(chosen, last)
 
 
 def test_the_encoder_is_timms_in_one_call(train, stored):
@@ -85,8 +94,6 @@ def test_transforms():
 
 
 def test_a_streamed_model_takes_the_simulators_batches(tiny, tmp_path):
-    from trainers import mae
-
     out = tmp_path / "run"
     assert mae.main([*tiny, "--stream", "--set=grid.size=16", "--steps=2", "--vit.patch-size=4", f"--out={out}"]) == 0
     model, transform = trainers.load(out)

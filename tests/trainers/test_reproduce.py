@@ -10,7 +10,7 @@ import yaml
 from trainers import reproduce
 from trainers.classify import ClassifyConfig
 from trainers.command_line import RECIPES, read_recipe, with_values
-from trainers.errors import ConfigError, TrainingError
+from trainers.errors import ConfigError
 from trainers.mae import MAEConfig
 from trainers.reproduction.budget import Cost, Level, Plan, choose_level, makespan
 from trainers.reproduction.cell import Cell
@@ -84,41 +84,6 @@ def test_a_level_is_chosen_by_what_runs_cost():
     assert cells[0].steps_at(none.scale) == 8  # however little: what must be done is done
 
 
-def obedient(argv: list[str]) -> int:
-    """A trainer that does nothing but leave its result behind; it says in which order it was asked."""
-    folder = Path(argv[argv.index("--out") + 1])
-    (folder / "summary.json").write_text("{}")
-    with (folder.parent / "order.txt").open("a") as file:
-        file.write(folder.name + "\n")
-    print("done")
-    return 0
-
-
-def broken(argv):
-    raise ValueError("no luck")
-
-
-def test_a_failed_run_does_not_take_others_with_it_and_is_tried_again(tmp_path):
-    cells = [Cell("a", "mae", "k", 8), Cell("b", "mae", "k", 8, after="a"), Cell("c", "classify", "k", 8)]
-    cells.append(Cell("d", "classify", "k", 8, after="c"))
-    seconds = dict.fromkeys("abcd", 1.0)
-    with pytest.raises(TrainingError, match=r"2 of 4 runs failed.*\n  c: ValueError: no luck.*\n  d: it begins with c"):
-        Runner(tmp_path, {"mae": obedient, "classify": broken}, 1).run(cells, 1.0, seconds, "runs")
-    assert (tmp_path / "order.txt").read_text().split() == ["a", "b"]
-    assert "no luck" in (tmp_path / "c" / "output.txt").read_text()
-    assert (tmp_path / "a" / "output.txt").read_text() == "done\n"
-    cells = [dataclasses.replace(cell, trainer="mae") for cell in cells]
-    Runner(tmp_path, {"mae": obedient}, 1).run(cells, 1.0, seconds, "runs")
-    assert (tmp_path / "order.txt").read_text().split() == ["a", "b", "c", "d"]  # what was done is not done again
-
-
-def test_what_would_be_late_and_need_not_be_done_is_left_out(tmp_path):
-    cells = [Cell(name, "mae", "k", 8, after=after) for name, after in (("a", None), ("b", None), ("c", "b"))]
-    runner = Runner(tmp_path, {"mae": obedient}, 1)
-    runner.run(cells, 1.0, dict.fromkeys("abc", 50.0), "runs", must=lambda cell: cell.name == "a", left=10.0)
-    assert (tmp_path / "order.txt").read_text().split() == ["a"]
-
-
 def test_rows_that_were_not_reached_say_so(tmp_path):
     rows = collect(tmp_path, protocol(), Level(1.0, 1, 3))
     assert all(row["seeds"] == 0 for row in rows)
@@ -154,7 +119,7 @@ def test_a_whole_reproduction_stopped_once(tmp_path, monkeypatch, capsys):
     argv = ["mae", "--budget=0.5", "--out", str(tmp_path), "--recipe", str(TINY)]
     monkeypatch.setattr(Runner, "run", interrupted)
     assert reproduce.main(argv) == 130
-    assert f"python -m trainers.reproduce mae --budget 0.5 --out {tmp_path}" in capsys.readouterr().err
+    assert f"python -m trainers.reproduce mae --budget=0.5 --out={tmp_path} --recipe=" in capsys.readouterr().err
     assert reproduce.main(argv) == 0
     table = json.loads((tmp_path / "table.json").read_text())
     reached = [row for row in table["rows"] if row["seeds"]]

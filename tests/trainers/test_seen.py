@@ -32,3 +32,9 @@ def test_a_stream_is_one_interval_however_long():
 def test_what_are_no_intervals(intervals):
     with pytest.raises((ValueError, TypeError)):
         IndexSet(intervals)
+
+
+def test_how_many_of_some_numbers_are_in_the_set():
+    seen = IndexSet([[0, 3], [5, 6], [9, 20]])
+    assert seen.count(np.array([0, 2, 3, 4, 5, 6, 8, 9, 19, 20, -1])) == 5
+    assert IndexSet().count(np.arange(3)) == 0 and seen.count(np.zeros(0, dtype=int)) == 0

@@ -1,6 +1,7 @@
 """Stored sets: what is read, in which order, and what is refused."""
 
 import dataclasses
+import hashlib
 import pickle
 
 import h5py
@@ -150,6 +151,20 @@ def test_validation_and_test_images_are_held_out_whatever_the_seed(tmp_path):
     assert data.targets == ("theta_E",) and data.truth(torch.arange(2), "detectability") is None
     with pytest.raises(DataError, match="has 60 images, of which validation and test would hold out 44"):
         open_data(DataConfig(data=path), dataclasses.replace(validation, fit=25), 20, CPU)
+
+
+def test_a_smaller_test_is_part_of_a_larger_one_whatever_the_sizes_of_the_validation(tmp_path):
+    path = save(tmp_path / "a.npz", **good(60))
+    sizes = [ValidationConfig(12, 10, 5, 3), ValidationConfig(10, 11, 9, 3), ValidationConfig(10, 10, 9, 3)]
+    rows = [open_data(DataConfig(data=path), size, 20, CPU).test_index.tolist() for size in sizes]
+    assert len(rows[0]) == 5 and rows[0] == rows[1][:5] and rows[1] == rows[2]
+
+
+def test_the_fingerprint_is_of_the_bytes_of_images_and_labels(tmp_path):
+    arrays = good()
+    stored = read_stored(save(tmp_path / "a.npz", **arrays))
+    expected = hashlib.sha256(arrays["image"].tobytes() + arrays["label"].astype(np.int64).tobytes()).hexdigest()
+    assert stored.fingerprint == expected[:16]
 
 
 def test_fewer_images_leave_what_is_held_out_as_it_is(tmp_path):

@@ -69,6 +69,15 @@ def pretrained(large_blobs, tiny, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def pretrained_on_stream(tiny, tmp_path_factory):
+    """The run of an MAE on the preset model_a."""
+    folder = tmp_path_factory.mktemp("mae") / "stream"
+    flags = ["--stream", "--preset=model_a", "--out", str(folder), "--vit.patch-size=16", "--steps=1"]
+    assert mae.main([*tiny, *flags]) == 0
+    return folder
+
+
 # pairs
 
 
@@ -118,6 +127,41 @@ def test_downsampling_keeps_units_and_place():
         torch.testing.assert_close(back[..., 12:-12], ramp[..., 12:-12], rtol=0, atol=0.004)
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_strided_pixels_are_upsampled_from_where_they_were_taken(task):
+    pairs = Pairs(task, "downsample", "nearest")
+    side, factor = pairs.high_side, pairs.factor
+    across = torch.linspace(0, 1, side).expand(1, 1, side, side)
+    for ramp in (across, across.transpose(2, 3)):  # a shift of both axes, or of one alone, would be seen
+        low = downsample(ramp, factor, "nearest")
+        assert torch.equal(low, torch.nn.functional.interpolate(ramp, scale_factor=1 / factor, mode="nearest"))
+        registered, plain = upsample(low, side, pairs.offset), upsample(low, side)
+        inner = (..., slice(12, -12), slice(12, -12))
+        torch.testing.assert_close(registered[inner], ramp[inner], rtol=0, atol=0.25 / side)
+        shift = (ramp - plain)[inner].mean() * (side - 1)
+        assert float(shift) == pytest.approx((factor - 1) / 2, abs=0.01)  # fine pixels
+        torch.testing.assert_close(registered[..., ::factor, ::factor], low, rtol=0, atol=1e-5)
+    assert Pairs(task, "optics", "nearest").offset == Pairs(task, "downsample", "area").offset == 0
+
+
+def test_upsampling_from_elsewhere_is_torchs_in_the_limit():
+    image = torch.rand(2, 3, 16, 16)
+    torch.testing.assert_close(upsample(image, 64, 1e-9), upsample(image, 64), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("low", ["optics", "downsample"])
+def test_inputs_are_in_the_units_of_the_images_that_encoders_are_pretrained_on(task, low):
+    pairs, config = Pairs(task, low), DataConfig(stream=True, preset="model_a")
+    changes = lensgen.parse_overrides(pairs.on(config).set)
+    simulator = lensgen.Simulator("model_a", device="cpu", outputs=pairs.outputs, hr_factor=pairs.factor)
+    image, _ = pairs.of(simulator.override(changes).batch(0, 16))
+    own = lensgen.Simulator("model_a", device="cpu").batch(0, 16).image
+    # the finer pixels of 64to128 get noise of their own, so this is not exact
+    assert pairs.input_ratio(config) == pytest.approx(float(image.mean() / own.mean()), rel=0.05)
+    assert Pairs(task, "downsample").input_ratio(DataConfig(stream=True, preset="deeplense_ii_legacy")) == 1
+
+
 def test_pairs_that_cannot_be_are_refused():
     optics = Pairs("16to64", "optics")
     with pytest.raises(ConfigError, match=r"observes each lens twice.*--low downsample"):
@@ -142,6 +186,18 @@ def test_an_untrained_model_is_bicubic_upsampling_exactly(units):
     model = resolver(units=units)
     expected = torch.nn.functional.interpolate(low / 16, scale_factor=4, mode="bicubic", align_corners=False)
     assert torch.equal(model(torch.asinh(low), low), expected)
+
+
+def test_a_model_of_strided_pixels_reads_and_corrects_the_registered_image():
+    torch.manual_seed(0)
+    offset = Pairs("16to64", "downsample", "nearest").offset
+    model = SuperResolver(
+        (1, 16, 16), 64, VIT, "upsample", SuperDecoderConfig(depth=1, width=16), PLAIN, offset=offset
+    )  # fmt: skip
+    low = torch.rand(2, 1, 16, 16)
+    registered = upsample(low, 64, offset)
+    assert torch.equal(model(low, low), registered)
+    assert torch.equal(model.tokens(low), model.tokens(registered))
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -240,6 +296,20 @@ def test_a_run_leaves_its_scores_beside_bicubic_and_starts_at_them(enlarge, caps
     assert "bicubic" in said and "all-zero" in said and "20 test images" in said
 
 
+def test_a_run_on_strided_pixels_says_what_bicubic_is_where_nobody_registers_it(enlarge, capsys):
+    folder = enlarge("--downsample=nearest", "--optimizer.lr=1e-12")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    for convention in ("data_range", "own_range"):
+        rows = {name: row["psnr"]["value"] for name, row in metrics[convention].items()}
+        assert set(rows) == {"prediction", "bicubic", "bicubic_unregistered", "all_zero"}
+        assert rows["prediction"] == pytest.approx(rows["bicubic"], abs=1e-4)
+        assert rows["bicubic_unregistered"] < rows["bicubic"] - 3
+    assert "bicubic-unregistered" in capsys.readouterr().out
+    model, _ = trainers.load(folder)
+    low = torch.rand(2, 1, 16, 16)
+    torch.testing.assert_close(model.predict(low), upsample(low, 64, -0.375), rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("transform", ["asinh", "minmax"])
 def test_inputs_are_the_same_in_training_evaluation_and_after_loading(enlarge, monkeypatch, task, transform):
@@ -276,6 +346,25 @@ def test_a_pretrained_and_a_new_model_are_the_same_but_for_their_weights(enlarge
         if entry == "upsample" or "patch_embed.proj.weight" not in name:
             torch.testing.assert_close(two[f"encoder.{name}"], value, rtol=1e-4, atol=1e-6)
     assert InputTransform.from_json(read_checkpoint(old).about["transform"]) == transform
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_by_optics_too_a_pretrained_and_a_new_model_have_the_same_inputs(enlarge, pretrained_on_stream, task):
+    flags = ["--stream", "--preset=model_a", "--low=optics", f"--task={task}", "--batch-size=4", "--validation.test=4"]
+    new = enlarge(*flags, out="new", side=None)
+    old = enlarge(*flags, f"--encoder={pretrained_on_stream}", "--optimizer.lr=1e-12", out="old", side=None)
+    one, two = (read_checkpoint(folder) for folder in (new, old))
+    shapes = ({name: value.shape for name, value in checkpoint.weights.items()} for checkpoint in (one, two))
+    assert next(shapes) == next(shapes)
+    vit, transform = load_encoder(pretrained_on_stream)
+    torch.testing.assert_close(
+        two.weights["encoder.patch_embed.proj.weight"], vit.patch_embed.proj.weight.detach(), rtol=1e-4, atol=1e-6
+    )
+    # 64 pixels are those of the pretraining; 16 in their place collect 16 times the flux
+    scale = [value * (16 if task == "16to64" else 1) for value in transform.scale]
+    for name in ("transform", "model"):
+        assert one.about[name] == two.about[name], name
+    assert one.about["transform"] == {"name": "asinh", "scale": pytest.approx(scale)}
 
 
 def test_an_encoder_that_does_not_fit_is_refused(enlarge, pretrained, train):
@@ -322,6 +411,20 @@ def test_a_stream_is_trained_on_by_optics_and_judged_again(enlarge, large_blobs,
         superres.main([*common, "--data", str(large_blobs[64]), "--out", str(out)])
 
 
+def test_an_evaluation_can_be_interrupted(enlarge, monkeypatch, capsys):
+    folder = enlarge()
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trainers.superres_evaluation.score_tables", interrupted)
+    assert superres.main(["--evaluate-only", str(folder), "--accelerator=cpu"]) == 130
+    assert "interrupted; nothing was written" in capsys.readouterr().err
+    assert not list(folder.glob("evaluation_*"))
+
+
 def test_only_superresolution_can_be_evaluated(pretrained):
+    with pytest.raises(CheckpointError, match=r"by trainers\.mae, not by trainers\.superres"):
+        superres.main(["--evaluate-only", str(pretrained)])
     with pytest.raises(CheckpointError, match=r"by trainers\.mae, not by trainers\.superres"):
         superres.main(["--evaluate-only", str(pretrained), "--preset=model_a", "--accelerator=cpu"])

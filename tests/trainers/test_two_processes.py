@@ -168,6 +168,7 @@ ENDLESS = ["--checkpoint-every=5", "--validate-every=100000", "--log-every=1", "
     ("name", "flags"),
     [
         ("classify", ["--augment=d4", "--optimizer.layer-decay=0.7"]),
+        ("classify", ["--method=linear", "--optimizer.lr=0.1"]),
         ("superres", ["--low=downsample", "--entry=resample", "--vit.patch-size=16", "--decoder.width=16"]),
     ],
 )

@@ -22,19 +22,32 @@ CHUNK = 250  # images at a time where no gradient is kept
 class LinearProbe(nn.Module):
     """A linear layer on the standardised features of a frozen encoder, as in He et al. 2021 (arXiv 2111.06377, A.1).
 
+    Theirs are standardised by each batch, these by images that `standardise` was given, once, so that a step does not
+    depend on how its batch is shared out between processes. Both are part of the state dict.
+
     Args:
         encoder: images `[B, C, H, W]` -> features `[B, D]`; always in evaluation mode, never trained.
         width: D.
         classes: number of classes K.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, encoder: nn.Module, width: int, classes: int) -> None:
         super().__init__()
         self.encoder = encoder.requires_grad_(False).eval()
-        self.norm = nn.BatchNorm1d(width, affine=False, eps=1e-6)
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("deviation", torch.ones(width))
         self.head = nn.Linear(width, classes)
         nn.init.trunc_normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
+
+    def standardise(self, images: Tensor) -> None:
+        """Takes mean and deviation of the features of transformed images `[N, C, H, W]` as those of all."""
+        features = _features(self.encoder, images)
+        self.mean.copy_(features.mean(dim=0))
+        self.deviation.copy_((features.var(dim=0, correction=0) + 1e-6).sqrt())
 
     def train(self, mode: bool = True) -> LinearProbe:
         """As of every module, but for the encoder, whose dropout and batch norms stay still."""
@@ -46,7 +59,7 @@ class LinearProbe(nn.Module):
         """Logits `[B, K]`."""
         with torch.no_grad():
             features = self.encoder(images)
-        return self.head(self.norm(features))
+        return self.head((features - self.mean) / self.deviation)
 
 
 class NearestNeighbours(nn.Module):
@@ -78,8 +91,7 @@ class NearestNeighbours(nn.Module):
 
     def remember(self, images: Tensor, label: Tensor) -> None:
         """Takes transformed images `[N, C, H, W]` and their labels `[N]` as those that vote."""
-        with torch.no_grad():
-            features = torch.cat([self.encoder(part) for part in images.split(CHUNK)])
+        features = _features(self.encoder, images)
         self.mean.copy_(features.mean(dim=0))
         self.deviation.copy_(features.std(dim=0, correction=0).clamp(min=1e-12))
         self.memory.copy_(self._direction(features))
@@ -96,6 +108,11 @@ class NearestNeighbours(nn.Module):
 
     def _direction(self, features: Tensor) -> Tensor:
         return functional.normalize((features - self.mean) / self.deviation, dim=1)
+
+
+def _features(encoder: nn.Module, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([encoder(part) for part in images.split(CHUNK)])
 
 
 def build_classifier(model: Mapping[str, Any], pretrained: bool = False) -> nn.Module:

@@ -16,7 +16,7 @@ from lightly.models.modules.masked_vision_transformer_decoder_timm import Masked
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from trainers.checkpoint import Checkpoint, load_weights, read_checkpoint
+from trainers.checkpoint import Checkpoint, best_or_newest, load_weights, read_checkpoint
 from trainers.draws import Draws
 from trainers.errors import CheckpointError, ConfigError
 from trainers.models.vit import ViTConfig, build_vit, require_positive, require_width
@@ -136,12 +136,12 @@ def load_encoder(path: Path) -> tuple[VisionTransformer, InputTransform]:
     """The encoder of a pretrained checkpoint, on the CPU, and the transform that its inputs must go through.
 
     Args:
-        path: a run's folder or one of its checkpoints.
+        path: a run's folder, of which the best checkpoint is taken, or one of its checkpoints.
 
     Raises:
         CheckpointError: it is missing, damaged, foreign, or of another kind of model.
     """
-    checkpoint = _of_mae(path)
+    checkpoint = read_encoder(path)
     model = restore(checkpoint.about)
     load_weights(model, checkpoint)
     return cast(VisionTransformer, model.encoder.vit), InputTransform.from_json(checkpoint.about["transform"])
@@ -149,7 +149,7 @@ def load_encoder(path: Path) -> tuple[VisionTransformer, InputTransform]:
 
 def encoder_config(path: Path) -> tuple[ViTConfig, tuple[int, int, int]]:
     """The encoder's options and the shape `(C, H, W)` of the images of a pretrained checkpoint; errors as above."""
-    model = restore(_of_mae(path).about)
+    model = restore(read_encoder(path).about)
     return model.vit_config, model.image_shape
 
 
@@ -160,8 +160,9 @@ def restore(about: dict[str, Any]) -> MaskedAutoencoder:
     return MaskedAutoencoder((channels, height, width), ViTConfig(**model["vit"]), DecoderConfig(**model["decoder"]))
 
 
-def _of_mae(path: Path) -> Checkpoint:
-    checkpoint = read_checkpoint(path)
+def read_encoder(path: Path) -> Checkpoint:
+    """The pretrained checkpoint itself; path and errors as of `load_encoder`."""
+    checkpoint = read_checkpoint(best_or_newest(path))
     trainer = checkpoint.about.get("trainer")
     if trainer != "mae":
         raise CheckpointError(f"{checkpoint.path} is by trainers.{trainer}; give the run of a trainers.mae.")

@@ -88,6 +88,8 @@ class SuperResolver(nn.Module):
         decoder: from tokens to fine pixels.
         units: of images.
         encoder: a pretrained one to take in place of a new `vit`.
+        offset: where the low pixels stand, see `Pairs.offset`. With entry "resample" tokens stay off by as much, and
+            the decoder learns it.
         encoder_side: of the images that the encoder is for [pixels].
 
     Raises:
@@ -104,10 +106,12 @@ class SuperResolver(nn.Module):
         units: FluxUnits,
         encoder: VisionTransformer | None = None,
         encoder_side: int = ENCODER_SIDE,
+        offset: float = 0.0,
     ) -> None:
         super().__init__()
         channels, low_side, _ = low_shape
         self.units, self.high_side, self.encoder_side = units, high_side, encoder_side
+        self.offset = offset
         self.encoder = encoder or build_vit(vit, (channels, encoder_side, encoder_side))
         self._require_images_of((channels, encoder_side, encoder_side))
         # lightly fixes a masked autoencoder's position embedding; here it learns, whether it is new or pretrained
@@ -137,12 +141,12 @@ class SuperResolver(nn.Module):
 
     def bicubic(self, low: Tensor) -> Tensor:
         """Images `[B, C, h, h]`, flux per large pixel -> `[B, C, H, H]`, flux per fine pixel."""
-        return upsample(low.float() / self.units.flux_ratio, self.high_side)
+        return upsample(low.float() / self.units.flux_ratio, self.high_side, self.offset)
 
     def tokens(self, inputs: Tensor) -> Tensor:
         """Patch tokens `[B, N, D]` of transformed low-resolution images `[B, C, h, h]`."""
         if inputs.shape[-1] != self.input_side:
-            inputs = upsample(inputs, self.input_side)
+            inputs = upsample(inputs, self.input_side, self.offset)
         return cast(Tensor, self.encoder.forward_features(inputs))[:, self.encoder.num_prefix_tokens :]
 
     def _take_smaller_patches(self, patch_size: int, low_side: int) -> None:
@@ -262,6 +266,7 @@ def restore(about: Mapping[str, Any]) -> SuperResolver:
         model["entry"],
         SuperDecoderConfig(**model["decoder"]),
         FluxUnits(**model["units"]),
+        offset=model.get("offset", 0.0),  # checkpoints from before there were offsets were trained without
     )
 
 

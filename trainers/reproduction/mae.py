@@ -22,8 +22,10 @@ MODES = ("paper", "honest")
 MUST = 3  # rows that are always done: scratch and the two ratios that the paper sets against each other
 SOURCES = ("stored_paper_size", "stored_scaled", "stream")
 COMPARISON_SEEDS = (0, 1, 2)
+PRETRAINING = 1000  # added to the seed
 
-# Table 1 of the paper: 3 classes at a mask ratio of 0.9, and without pretraining; super-resolution 16 to 64 pixels.
+# Table 1 of the paper: 3 classes at a mask ratio of 0.9, and without pretraining. Of super-resolution from 16 to 64
+# pixels "about 33 dB", without a word on the rule of down-sampling.
 PAPER = {
     SCRATCH: {"macro_auc": 0.957, "accuracy": 0.8246},
     "0.9": {"macro_auc": 0.968, "accuracy": 0.8865},
@@ -76,7 +78,9 @@ class MAEProtocol:
 
     def rehearsal(self) -> list[Cell]:
         """One short run of each kind, to be timed."""
-        first = {cell.kind: cell for cell in self.cells(self.levels[0])}
+        first: dict[str, Cell] = {}
+        for cell in self.cells(self.levels[0]):
+            first.setdefault(cell.kind, cell)
         # short runs begin with nothing: that costs the same
         return [
             Cell(f"rehearsal/{kind.replace(' ', '_')}", cell.trainer, kind, 24, cell.options)
@@ -96,7 +100,8 @@ class MAEProtocol:
             ratio = float(row)
             # a ratio that is not among the first rows hides more than the lowest of them: it costs no more
             kind = f"mae {mode} {row if row in self.rows[:MUST] else self.rows[1]}"
-            yield self._cell(pretrained, "mae", kind, mode, seed, {"mask_ratio": ratio})
+            # another stream than that of fine-tuning: no image is seen in both
+            yield self._cell(pretrained, "mae", kind, mode, PRETRAINING + seed, {"mask_ratio": ratio})
         for task in ("classify", "superres"):
             yield self._cell(f"{folder}/{task}", task, f"{task} {mode}", mode, seed, {}, pretrained)
 

@@ -24,8 +24,8 @@ def compare(root: Path, protocol: MAEProtocol, progress: bool = True) -> dict[st
 
     Returns:
         `sources`: source -> `steps`, `auc` and `loss` `[seed][checkpoint]`, `final_auc`, `final_loss`, `images_seen`,
-        `images_distinct`; `stream_minus`: stored source -> difference of the mean final AUC, with the 95 % interval of
-        a paired bootstrap over the test images that holds the three seeds' networks fixed; `test`, the benchmark.
+        `images_distinct`; `stream_minus`: stored source -> difference of the mean final AUC as `auc_difference`
+        gives it; `test`, the benchmark.
     """
     preset = protocol.recipe["modes"]["paper"]["preset"]
     test = lensgen.benchmark(preset, "test", protocol.recipe["all"]["validation"]["test"])

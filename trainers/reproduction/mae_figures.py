@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from trainers.reproduction.mae import MODES, SCRATCH, SOURCES
+from trainers.reproduction.mae import MODES, PAPER_SUPERRES, SCRATCH, SOURCES
 
 _COLOURS = {"paper": "C0", "honest": "C1"}
 _SOURCES = {
@@ -23,7 +23,12 @@ def draw_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Macro AUC, accuracy, PSNR and SSIM of each row with intervals; bicubic and the paper's figures as lines."""
     names = sorted({row["row"] for row in rows}, key=lambda name: -1.0 if name == SCRATCH else float(name))
     figure = Figure(figsize=(11, 7), layout="constrained")
-    panels = {"macro_auc": "macro AUC", "accuracy": "accuracy", "psnr": "PSNR [dB]", "ssim": "SSIM"}
+    panels = {
+        "macro_auc": "macro AUC",
+        "accuracy": "accuracy",
+        "psnr": "PSNR [dB], range as in the table",
+        "ssim": "SSIM",
+    }
     for axis, (name, words) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
         for shift, mode in zip((-0.08, 0.08), MODES, strict=True):
             there = [row for row in rows if row["mode"] == mode and name in row]
@@ -37,12 +42,12 @@ def draw_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
                 axis.axhline(there[0]["bicubic"][name]["value"], color=_COLOURS[mode], linestyle=":", linewidth=1,
                              label=f"bicubic, {mode} mode")  # fmt: skip
             paper = [(names.index(row["row"]), row["paper"][name]) for row in there if name in row["paper"]]
-            if paper and name in ("macro_auc", "accuracy"):
+            if paper:
                 axis.plot(*zip(*paper, strict=True), "k*", markersize=9, label="arXiv 2512.06642")
-            elif paper:
-                axis.axhline(paper[0][1], color="k", linewidth=0.8, linestyle="--", label="arXiv 2512.06642, about")
         if name in ("macro_auc", "accuracy"):
             axis.axhline(0.5 if name == "macro_auc" else 1 / 3, color="0.6", linewidth=0.8, label="chance")
+        else:
+            axis.axhline(PAPER_SUPERRES[name], color="k", linewidth=0.8, linestyle="--", label="paper, about")
         axis.set_xticks(range(len(names)), ["scratch" if n == SCRATCH else f"{float(n):.0%}" for n in names])
         axis.set(xlabel="patches masked in pretraining", ylabel=words)
         axis.grid(alpha=0.3)

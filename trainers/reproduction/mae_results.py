@@ -13,9 +13,17 @@ from trainers.reproduction.budget import Level
 from trainers.reproduction.cell import read_result
 from trainers.reproduction.mae import MODES, PAPER, PAPER_SUPERRES, SCRATCH, SOURCES, MAEProtocol, row_folder
 from trainers.reproduction.paired import auc_difference, dense_ranks, mean_difference
-from trainers.superres_evaluation import SCORES
+from trainers.superres_evaluation import CONVENTIONS, SCORES
 
 Estimate = dict[str, float]
+INTERVALS = (
+    "A figure is the mean of the seeds; its interval, in brackets, reaches from the lowest to the highest end of the "
+    "seeds' 95 % bootstrap intervals over the test images."
+)
+DIFFERENCES = (
+    "95 % intervals by bootstrap over the images and the seeds; with one network each they are of these two networks, "
+    "and say nothing of how other seeds would have come out."
+)
 FIGURES = ("macro_auc", "accuracy", "psnr", "ssim")
 
 
@@ -52,8 +60,6 @@ def _row(root: Path, mode: str, row: str, seeds: int) -> dict[str, Any]:
                 images[name] = part["images_seen"]
                 images[f"{name}_distinct"] = part["images_distinct"]
     paper = dict(PAPER.get(row, {})) if mode == "paper" else {}
-    if mode == "paper" and row != SCRATCH:
-        paper |= PAPER_SUPERRES  # of which ratio, the text does not say for each
     return {
         "mode": mode,
         "row": row,
@@ -79,8 +85,16 @@ def as_markdown(rows: Sequence[Mapping[str, Any]], level: Level, protocol: MAEPr
     for mode in MODES:
         preset = protocol.recipe["modes"][mode]["preset"]
         stored = "a stored set of the paper's size" if mode == "paper" else "a stream"
+        options = protocol.recipe["superres"][mode]
+        low = (
+            "the simulator's optics"
+            if options["low"] == "optics"
+            else f"down-sampling ({options.get('downsample', 'area')})"
+        )
         lines += [
             f"## {mode.capitalize()} mode: `{preset}`, {stored}",
+            "",
+            f"PSNR and SSIM: {CONVENTIONS[convention_of(mode)]}; low resolution by {low}.",
             "",
             "| begins with | seeds | images: pretraining, classes, pixels | macro AUC | accuracy | PSNR [dB] | SSIM |",
             "|---|---|---|---|---|---|---|",
@@ -91,7 +105,8 @@ def as_markdown(rows: Sequence[Mapping[str, Any]], level: Level, protocol: MAEPr
             lines.append(f"| bicubic | | | | | {_words(reference['psnr'], 2)} | {_words(reference['ssim'], 4)} |")
         if mode == "paper":
             psnr, ssim = PAPER_SUPERRES["psnr"], PAPER_SUPERRES["ssim"]
-            for name, pixels in (("0.9", f"about {psnr:.0f} | {ssim}"), (SCRATCH, "|")):
+            lines.append(f"| *the paper, down-sampling not stated* | | | | | about {psnr:.0f} | {ssim} |")
+            for name, pixels in (("0.9", "|"), (SCRATCH, "|")):
                 figures = PAPER[name]
                 lines.append(
                     f"| *the paper, {name}* | | | {figures['macro_auc']} | {figures['accuracy']:.4f} | {pixels} |"
@@ -172,7 +187,7 @@ def conclusion_words(conclusions: Iterable[Mapping[str, Any]]) -> list[str]:
         f"{part['mode']} mode: {names[part['figure']]} after masking {part['one']} minus "
         f"{'from scratch' if part['other'] == SCRATCH else 'after ' + part['other']}: "
         f"{part['value']:+.{part['digits']}f} ({part['low']:+.{part['digits']}f} to "
-        f"{part['high']:+.{part['digits']}f}), {part['verdict']}"
+        f"{part['high']:+.{part['digits']}f}), {part['verdict']}; {part['seeds']} network(s) each"
         for part in conclusions
     ]
 
@@ -200,7 +215,10 @@ def comparison_words(comparison: Mapping[str, Any]) -> list[str]:
     for source in SOURCES[:2]:
         gap = comparison["stream_minus"][source]
         verdict = "the stream wins" if gap["low"] > 0 else "the stored set wins" if gap["high"] < 0 else "undecided"
-        lines += ["", f"AUC of the stream minus that of {names[source]}: {_signed(gap)}; {verdict}."]
+        lines += [
+            "",
+            f"AUC of the stream minus that of {names[source]}: {_signed(gap)}, images and seeds resampled; {verdict}.",
+        ]
     return lines
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.stats import rankdata
 
-from trainers.metrics import aucs_of_ranks, bootstrap_interval
+from trainers.metrics import aucs_of_ranks
+
+_RESAMPLES = 1000
 
 
 def dense_ranks(probability: np.ndarray) -> np.ndarray:
@@ -18,25 +20,38 @@ def dense_ranks(probability: np.ndarray) -> np.ndarray:
 def auc_difference(one: Sequence[np.ndarray], other: Sequence[np.ndarray], label: np.ndarray) -> dict[str, float]:
     """Mean macro AUC of some networks minus that of others; `value` and the 95 % interval `low`, `high`.
 
-    The interval is a bootstrap over the images, which holds the networks fixed: their spread is that of the seeds.
+    The interval is a bootstrap over the test images and over the networks of each side, one for each seed. With one
+    network a side it is of these two networks alone, and says nothing of how others would have come out.
 
     Args:
         one, other: of each network the `dense_ranks` `[N, K]` of the same N images.
         label: `[N]`
     """
-
-    def gap(label: np.ndarray, *ranks: np.ndarray) -> float:
-        auc = [float(np.mean(aucs_of_ranks(rank, label))) for rank in ranks]
-        return float(np.mean(auc[: len(one)]) - np.mean(auc[len(one) :]))
-
-    return _with_interval(gap(label, *one, *other), bootstrap_interval(gap, label, *one, *other))
+    return _difference(one, other, lambda ranks, rows: float(np.mean(aucs_of_ranks(ranks[rows], label[rows]))))
 
 
 def mean_difference(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> dict[str, float]:
     """Likewise, of the mean of a figure that each image has: `[N]` of each network."""
-    gap = np.mean(one, axis=0) - np.mean(other, axis=0)
-    return _with_interval(float(gap.mean()), bootstrap_interval(np.mean, gap))
+    return _difference(one, other, lambda values, rows: float(values[rows].mean()))
 
 
-def _with_interval(value: float, interval: np.ndarray) -> dict[str, float]:
-    return {"value": value, "low": float(interval[0]), "high": float(interval[1])}
+def _difference(
+    one: Sequence[np.ndarray], other: Sequence[np.ndarray], figure: Callable[[np.ndarray, np.ndarray], float]
+) -> dict[str, float]:
+    rng, size = np.random.default_rng(0), len(one[0])
+
+    def gap(rows: np.ndarray, ones: np.ndarray, others: np.ndarray) -> float:
+        # a network that was drawn twice is worked out once
+        sides = []
+        for networks, drawn in ((one, ones), (other, others)):
+            values = {number: figure(networks[number], rows) for number in set(drawn.tolist())}
+            sides.append(np.mean([values[number] for number in drawn.tolist()]))
+        return float(sides[0] - sides[1])
+
+    gaps = [
+        gap(rng.integers(0, size, size), rng.integers(0, len(one), len(one)), rng.integers(0, len(other), len(other)))
+        for _ in range(_RESAMPLES)
+    ]
+    low, high = np.nanquantile(gaps, [0.025, 0.975])
+    value = gap(np.arange(size), np.arange(len(one)), np.arange(len(other)))
+    return {"value": value, "low": float(low), "high": float(high)}
