@@ -94,9 +94,14 @@ def write_checkpoint(
         stay.add(checkpoint_path(run, about["best"]["step"]))
     for old in set(checkpoints(run)) - stay:
         _remove(old)
-    for left in folder.glob(UNFINISHED + "*"):  # by a run that was killed elsewhere
-        shutil.rmtree(left, ignore_errors=True)
+    sweep(run)
     return target
+
+
+def sweep(run: Path) -> None:
+    """Deletes what kills left half-written or half-deleted among the checkpoints of a run."""
+    for left in (run / "checkpoints").glob(UNFINISHED + "*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def seal(description: dict[str, Any]) -> str:

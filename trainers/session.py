@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from lightning.fabric import Fabric
 
-from trainers.checkpoint import checkpoints
+from trainers.checkpoint import checkpoints, sweep
 from trainers.command_line import Config, run_folder
 from trainers.config import RunConfig
 from trainers.errors import ConfigError
@@ -74,6 +74,8 @@ def claim_folder(config: Config, trainer: str, fabric: Fabric) -> Config:
         folder = fabric.broadcast(next(path for path in numbered if not path.exists()))
     elif fabric.broadcast(bool(checkpoints(folder))):  # what ended before its first checkpoint is begun anew
         raise ConfigError(f"--out {folder} holds a run; go on with it by --resume {folder}, or name another folder.")
+    if config.resume is not None and fabric.is_global_zero:
+        sweep(folder)
     fabric.barrier()  # nobody makes the folder before all have looked
     run = dataclasses.replace(config.run, out=folder, devices=layout(config.run)[0])
     return dataclasses.replace(config, run=run)

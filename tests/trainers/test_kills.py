@@ -1,22 +1,16 @@
-"""However a run ends, what it lost are steps since its last checkpoint, and a resume takes them again as they were.
+"""However a run ends, what it lost are steps since its last checkpoint, and a resume takes them again as they were."""
 
-The runs are forked from this process, which spares them the imports.
-"""
-
-import os
 import random
-import resource
 import signal
-import sys
 import time
+from functools import partial
 
 import pytest
 import torch
+from killed_runs import at_call, die, die_while_deleting, interrupt, limit_files, no_room, nothing, start
 
-import trainers.checkpoint
-from trainers import checkpoint, logs, mae
+from trainers import mae
 from trainers.checkpoint import UNFINISHED, checkpoints, read_checkpoint
-from trainers.command_line import exit_with_message
 from trainers.logs import read_table
 
 SEED = 20_240  # of the random moments
@@ -42,34 +36,23 @@ def arguments(tiny, stored):
 
 @pytest.fixture
 def forked(arguments, tmp_path):
-    """Runs the trainer in a fork, with something changed before: `forked(change)` -> (its pid, the run's folder)."""
-    pids = []
+    """Runs the trainer in a process of its own, changed before: `forked(change)` -> (the process, the run's folder)."""
+    processes = []
 
-    def start(change):
+    def begin(change):
         folder = tmp_path / "broken"
-        pid = os.fork()
-        if pid == 0:
-            try:
-                log = os.open(tmp_path / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-                os.dup2(log, 1), os.dup2(log, 2)
-                sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
-                change()
-                exit_with_message(lambda: mae.main([*arguments, "--out", str(folder)]))
-            except SystemExit as ended:
-                sys.stderr.flush()
-                os._exit(ended.code)
-            finally:
-                os._exit(70)  # never back into pytest
-        pids.append(pid)
-        return pid, folder
+        processes.append(start(change, [*arguments, "--out", folder], tmp_path / "said"))
+        return processes[-1], folder
 
-    yield start
-    for pid in pids:
-        try:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-        except (ProcessLookupError, ChildProcessError):
-            pass
+    yield begin
+    for process in processes:
+        process.kill()
+        process.join()
+
+
+def status(process):
+    process.join(120)
+    return process.exitcode
 
 
 @pytest.fixture(scope="module")
@@ -99,23 +82,6 @@ def same(one, two):
     assert not list((one / "checkpoints").glob(UNFINISHED + "*"))
 
 
-def at_call(module, name, number, action):
-    """`module.name` acts at its `number`-th call, before it does what it does."""
-    original, count = getattr(module, name), []
-
-    def patched(*args, **kwargs):
-        count.append(1)
-        if len(count) == number:
-            action()
-        return original(*args, **kwargs)
-
-    setattr(module, name, patched)
-
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 # steps 3, 4 (a better validation), 6, 8, 9, 12 are saved; the second write calls each of these functions
 MOMENTS = [
     ("save_file", 3),
@@ -130,8 +96,8 @@ MOMENTS = [
 
 @pytest.mark.parametrize(("name", "number"), MOMENTS)
 def test_a_kill_while_a_checkpoint_is_written(forked, whole, name, number):
-    pid, folder = forked(lambda: at_call(checkpoint, name, number, die))
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    process, folder = forked(partial(at_call, "trainers.checkpoint", name, number, die))
+    assert status(process) == -signal.SIGKILL
     kept = [path.name for path in checkpoints(folder)]
     assert kept[0] == "step_000003" and all(read_checkpoint(folder / "checkpoints" / name) for name in kept)
     assert go_on(folder) == 0
@@ -139,13 +105,8 @@ def test_a_kill_while_a_checkpoint_is_written(forked, whole, name, number):
 
 
 def test_a_kill_while_an_old_checkpoint_is_deleted(forked, whole):
-    def half(path, **options):
-        if path.name.startswith(UNFINISHED + "old_"):
-            next(path.iterdir()).unlink()
-            die()
-
-    pid, folder = forked(lambda: setattr(trainers.checkpoint.shutil, "rmtree", half))
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    process, folder = forked(partial(die_while_deleting, UNFINISHED + "old_"))
+    assert status(process) == -signal.SIGKILL
     assert list((folder / "checkpoints").glob(UNFINISHED + "old_*"))
     for path in checkpoints(folder):
         read_checkpoint(path)
@@ -155,40 +116,40 @@ def test_a_kill_while_an_old_checkpoint_is_deleted(forked, whole):
 
 @pytest.mark.parametrize("number", range(6))
 def test_kills_at_random_moments(forked, whole, number):
-    """Twice each: the resumed run is killed again."""
     moments = random.Random(SEED + number)
-    pid, folder = forked(lambda: None)
-    while not (folder / "config.yaml").exists() or not (folder / "config.yaml").stat().st_size:
+    process, folder = forked(nothing)
+    while not (folder / "config.yaml").exists():
+        assert process.is_alive()
         time.sleep(0.001)
     time.sleep(moments.uniform(0, 0.5))
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    process.kill()
+    process.join()
     assert go_on(folder) == 0
     same(folder, whole)
 
 
 @pytest.mark.parametrize(("name", "number"), [("save_file", 3), ("_flush", 7)])
 def test_ctrl_c_while_a_checkpoint_is_written(forked, whole, tmp_path, name, number):
-    pid, folder = forked(lambda: at_call(checkpoint, name, number, lambda: signal.raise_signal(signal.SIGINT)))
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+    process, folder = forked(partial(at_call, "trainers.checkpoint", name, number, interrupt))
+    assert status(process) == 130
     assert f"go on with: python -m trainers.mae --resume {folder}" in (tmp_path / "said").read_text()
     assert [path.name for path in checkpoints(folder)][-1] == "step_000005"  # the step in hand is finished and saved
     assert go_on(folder) == 0
     same(folder, whole)
 
 
-def no_room():
-    raise OSError(28, "No space left on device")
-
-
 @pytest.mark.parametrize(
-    ("module", "name", "number", "saved"),
-    [(logs.Table, "append", 9, "step_000004"), (checkpoint, "save_file", 6, "step_000006 could not"),
-     (checkpoint, "_flush", 12, "step_000006 could not"), (logs.SummaryWriter, "add_scalar", 50, "step_00000")],
-)  # fmt: skip
-def test_a_full_disk(forked, whole, tmp_path, module, name, number, saved):
-    pid, folder = forked(lambda: at_call(module, name, number, no_room))
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 2
+    ("place", "name", "number", "saved"),
+    [
+        ("trainers.logs:Table", "append", 9, "step_000004"),
+        ("trainers.checkpoint", "save_file", 6, "step_000006 could not"),
+        ("trainers.checkpoint", "_flush", 12, "step_000006 could not"),
+        ("trainers.logs:SummaryWriter", "add_scalar", 50, "step_00000"),
+    ],
+)
+def test_a_full_disk(forked, whole, tmp_path, place, name, number, saved):
+    process, folder = forked(partial(at_call, place, name, number, no_room))
+    assert status(process) == 2
     said = (tmp_path / "said").read_text()
     assert "No space left on device" in said and "Traceback" not in said and f"--resume {folder}" in said
     assert saved in said
@@ -201,8 +162,8 @@ def test_a_full_disk(forked, whole, tmp_path, module, name, number, saved):
 @pytest.mark.parametrize("limit", [400, 2_000, 20_000, 60_000])
 def test_files_that_cannot_grow(forked, whole, arguments, tmp_path, limit):
     """Writes that really fail, half-way: no file of the run may be larger than `limit` bytes."""
-    pid, folder = forked(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 2
+    process, folder = forked(partial(limit_files, limit))
+    assert status(process) == 2
     said = (tmp_path / "said").read_text()
     assert "File too large" in said and "make room" in said
     assert go_on(folder, arguments if limit == 400 else ()) == 0
