@@ -227,6 +227,10 @@ def main(argv: list[str] | None = None) -> int:
         )
         saved = None if checkpoint is None else checkpoint.about
         origin = pretraining(config.encoder, data, saved)
+        if config.encoder is not None and checkpoint is None:  # what the run saves of itself is what it has
+            own = dataclasses.asdict(encoder_config(config.encoder)[0])
+            kept = {"dropout": config.vit.dropout, "drop_path": config.vit.drop_path}
+            config = dataclasses.replace(config, vit=ViTConfig(**(own | kept)))
         task = ClassifyTask(config, data, fabric.device, saved)
         task.about |= origin
         if config.method == "knn":
@@ -245,7 +249,7 @@ def main(argv: list[str] | None = None) -> int:
                 task.export(loop.folder, best.about["step"])
             write_summary(loop, data, figures)
     except KeyboardInterrupt:
-        say_how_to_resume("trainers.classify", loop)
+        say_how_to_resume("trainers.classify", loop, config.resume)
         return 130
     return 0
 

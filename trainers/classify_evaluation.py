@@ -30,7 +30,8 @@ def require_same_kind(images: FrozenImages, about: Mapping[str, Any], path: Path
     """Raises `CheckpointError` unless a checkpoint's model takes these images and knows their classes."""
     shape, names = tuple(about["model"]["image_shape"]), tuple(about["class_names"])
     if images.image_shape != shape:
-        change = f"give --set grid.size={shape[-1]}" if images.simulated else "give another set"
+        same_bands = images.image_shape[0] == shape[0]
+        change = f"give --set grid.size={shape[-1]}" if images.simulated and same_bands else "give others"
         raise CheckpointError(
             f"{path} takes images of {shape}, these are {images.image_shape}; {change}, or train on such images."
         )

@@ -185,7 +185,7 @@ def main(argv: list[str] | None = None) -> int:
                 task.export(loop)
             write_summary(loop, data, figures)
     except KeyboardInterrupt:
-        say_how_to_resume("trainers.mae", loop)
+        say_how_to_resume("trainers.mae", loop, config.resume)
         return 130
     return 0
 

@@ -104,7 +104,12 @@ def _run(config: Reproduce, protocol: MAEProtocol, runner: Runner, decided: Plan
     level = decided.level
     cells = protocol.cells(level)
     seconds = {cell.name: decided.costs[cell.kind].of(cell.steps_at(level.scale)) for cell in cells}
-    print(f"{len(cells)} runs, {level.seeds} seed(s), scale {level.scale:.4g} of the protocol: {root}/plan.json")
+    print(
+        f"{len(cells)} runs, {level.seeds} seed(s), scale {level.scale:.2g} of the protocol, about "
+        f"{decided.estimate:.0f} minutes; the plan is kept in {root}/plan.json"
+    )
+    if decided.estimate > config.budget:
+        print("  that is beyond the budget: even a few steps of what must always be done take longer")
     left = 60 * config.budget - spent - seconds_since_start()
     runner.run(cells, level.scale, seconds, "runs", must=protocol.must, left=left)
 
@@ -187,7 +192,7 @@ def write_results(root: Path, protocol: MAEProtocol, plan: Plan, failed: Mapping
         [
             "# arXiv 2512.06642: masked autoencoders of lenses",
             "",
-            f"`python -m trainers.reproduce mae --budget {plan.budget:g}` at {plan.level.scale:.3g} of the protocol's "
+            f"`python -m trainers.reproduce mae --budget {plan.budget:g}` at {plan.level.scale:.2g} of the protocol's "
             f"steps. Figures are of test images, by the checkpoint that was best in validation. {INTERVALS}",
             "",
             *[f"Failed: {name}: {reason}\n" for name, reason in failed.items()],

@@ -81,11 +81,16 @@ def claim_folder(config: Config, trainer: str, fabric: Fabric) -> Config:
     return dataclasses.replace(config, run=run)
 
 
-def say_how_to_resume(module: str, loop: Loop | None) -> None:
-    """After Ctrl-C: what is saved and the command that goes on."""
+def say_how_to_resume(module: str, loop: Loop | None, resumed: Path | None) -> None:
+    """After Ctrl-C: what is saved and the command that goes on.
+
+    Args:
+        resumed: the run that was to be gone on with, if any: its checkpoints are there however early this one ended.
+    """
     if loop is not None and not loop.fabric.is_global_zero:
         return
-    if loop is None or loop.checkpoint is None:
+    again = resumed if loop is None or loop.checkpoint is None else loop.folder
+    if again is None:
         print("\ninterrupted before the first checkpoint; nothing was saved.", file=sys.stderr)
     else:
-        print(f"\ninterrupted; go on with: python -m {module} --resume {loop.folder}", file=sys.stderr)
+        print(f"\ninterrupted; go on with: python -m {module} --resume {again}", file=sys.stderr)

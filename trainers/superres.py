@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import lensgen
 from trainers.checkpoint import Checkpoint, load_weights, read_checkpoint
-from trainers.command_line import exit_with_message, parse
+from trainers.command_line import exit_with_message, load_config, parse, run_folder, values
 from trainers.config import TrainerConfig
 from trainers.data import Batch, Data, open_data
 from trainers.draws import Draws, key_of
@@ -48,6 +48,10 @@ from trainers.transform import InputTransform
 from trainers.unseen import pretraining
 
 __all__ = ["SuperresConfig", "SuperresTask", "main", "predict", "restore"]
+
+
+OF_EVALUATION = {"evaluate_only", "config", "stream", "data", "preset", "set", "out", "accelerator", "devices",
+                 "validation.test", "resume", "precision", "workers"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -212,11 +216,24 @@ class SuperresTask:
         return FluxUnits(self.pairs.flux_ratio, float(self._high.flatten(1).amax(1).median()))
 
 
+def require_same_run(config: SuperresConfig) -> None:
+    """Raises `ConfigError` for an option beside `--evaluate-only` that belongs to the training of that run."""
+    assert config.evaluate_only is not None
+    before = dict(values(load_config(SuperresConfig, run_folder(config.evaluate_only))))
+    for name, value in values(config):
+        if name not in OF_EVALUATION and value != before[name]:
+            raise ConfigError(
+                f"--evaluate-only {config.evaluate_only}: the run has {name} = {before[name]}, not {value}; only what "
+                f"it is tested on may change: {', '.join(sorted(OF_EVALUATION))}."
+            )
+
+
 def main(argv: list[str] | None = None) -> int:
     """Trains or evaluates as the command line says; returns the exit status: 0, or 130 after Ctrl-C."""
     recipe = "superres_gpu" if torch.cuda.is_available() else "superres_cpu"
     config = parse(SuperresConfig, recipe, with_data_of_run(argv), prog="python -m trainers.superres")
     if config.evaluate_only is not None:
+        require_same_run(config)
         try:
             evaluate(config.evaluate_only, config.data, config.validation, launch(config.run).device, config.run.out)
         except KeyboardInterrupt:
@@ -255,7 +272,7 @@ def main(argv: list[str] | None = None) -> int:
                 task.test(loop.folder, best.path)
             write_summary(loop, data, figures)
     except KeyboardInterrupt:
-        say_how_to_resume("trainers.superres", loop)
+        say_how_to_resume("trainers.superres", loop, config.resume)
         return 130
     return 0
 

@@ -106,7 +106,9 @@ def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> Path:
 
 def as_table(metrics: Mapping[str, Any]) -> str:
     """The figures for people."""
-    lines = ["", f"on {metrics['images']:,} test images, means with 95 % intervals"]
+    pairs = metrics["pairs"]
+    low = "the same optics on larger pixels" if pairs["low"] == "optics" else f"down-sampling ({pairs['by']})"
+    lines = ["", f"on {metrics['images']:,} test images, low resolution by {low}; means with 95 % intervals"]
     for convention, words in CONVENTIONS.items():
         lines += [f"  {words}", f"  {'':<22s}{'PSNR [dB]':>24s}{'SSIM':>28s}{'MSE':>12s}"]
         for row, figures in metrics[convention].items():
@@ -203,9 +205,9 @@ def with_data_of_run(argv: list[str] | None) -> list[str]:
         early.add_argument(name)
     early.add_argument("--stream", action="store_true")
     known, _ = early.parse_known_args(arguments)
-    if known.evaluate_only is None or known.stream or known.data or known.config:
+    if known.evaluate_only is None or known.config:
         return arguments
-    if known.preset:
-        return [*arguments, "--stream"]
     _read(known.evaluate_only)
+    if known.preset and not known.data and not known.stream:
+        arguments = [*arguments, "--stream"]
     return [*arguments, "--config", str(run_folder(known.evaluate_only) / "config.yaml")]

@@ -80,7 +80,8 @@ def draw_training(path: Path, run: Path, loss: str) -> None:
     left.set(title="loss", ylabel=f"{loss} of flux / data range", yscale="log")
     for axis, name, label in ((middle, "psnr", "PSNR [dB]"), (right, "ssim", "SSIM")):
         _draw_score(axis, validation, name)
-        axis.set(title="validation", ylabel=label)
+        axis.set(title=f"{label} in validation", ylabel=label)
+        axis.ticklabel_format(axis="y", useOffset=False)
     for axis in (left, middle, right):
         axis.set_xlabel("step")
         axis.grid(alpha=0.3)

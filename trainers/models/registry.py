@@ -78,6 +78,8 @@ def build_model(
         raise ConfigError(f"--vit.dropout does nothing to model {name}; leave it out, or take --model vit.")
     try:
         model = timm.create_model(name, pretrained=pretrained, **arguments)
+    except OSError as error:  # of the network, and what the Hugging Face Hub makes of it
+        raise ConfigError(f"--pretrained: the weights of {name} could not be had ({error}); leave it out.") from error
     except (TypeError, AssertionError, ValueError, RuntimeError) as error:
         raise ConfigError(f"model {name} cannot be built for images of {image_shape}: {error}") from error
     _require_whole_patches(name, model, height, width)
@@ -95,7 +97,7 @@ def _require_whole_patches(name: str, model: nn.Module, height: int, width: int)
 
 
 def _unknown_model(name: str) -> UnknownNameError:
-    near = difflib.get_close_matches(name, [*OWN, *timm.list_models()], n=5, cutoff=0.5)
+    near = difflib.get_close_matches(name.lower(), [*OWN, *timm.list_models()], n=5, cutoff=0.5)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     others = f" Names like it: {', '.join(near[1:])}." if near[1:] else ""
     return UnknownNameError(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from typing import Any
 
 import timm
 from timm.models.vision_transformer import VisionTransformer
 
-from lensgen.errors import unknown_name
+from lensgen.errors import UnknownNameError
 from trainers.errors import ConfigError
 
 
@@ -66,7 +67,10 @@ def build_vit(config: ViTConfig, image_shape: tuple[int, int, int], **more: Any)
     """
     channels, height, width = image_shape
     if height != width:
-        raise ConfigError(f"images are {height} x {width} pixels; the ViT takes square ones, e.g. --set grid.size=64.")
+        raise ConfigError(
+            f"images are {height} x {width} pixels of {channels} channel(s); the ViT takes square ones: a preset with "
+            "--set grid.size=64, or a stored set of [N,C,H,W], channels first."
+        )
     if height % config.patch_size or config.patch_size == height:
         sizes = [str(size) for size in range(1, height) if height % size == 0]
         raise ConfigError(
@@ -90,7 +94,9 @@ def build_vit(config: ViTConfig, image_shape: tuple[int, int, int], **more: Any)
 
 def _timm_vit(name: str, arguments: dict[str, Any]) -> VisionTransformer:
     if name not in timm.list_models("vit_*"):
-        raise unknown_name("timm ViT", name, timm.list_models("vit_*_patch*"))
+        near = difflib.get_close_matches(name, timm.list_models("vit_*_patch*"), n=5, cutoff=0.5)
+        hint = f" Names like it: {', '.join(near)}." if near else ""
+        raise UnknownNameError(f"unknown timm ViT '{name}'.{hint} All: timm.list_models('vit_*').")
     vit = timm.create_model(name, **arguments)
     if not isinstance(vit, VisionTransformer) or vit.num_prefix_tokens != 1 or vit.cls_token is None:
         raise ConfigError(f"vit.timm_name {name} is not a plain ViT with a class token; e.g. vit_small_patch16_224 is.")

@@ -72,6 +72,5 @@ def draw_comparison(path: Path, comparison: Mapping[str, Any]) -> None:
         axis.set(xlabel="step", ylabel=words)
         axis.grid(alpha=0.3)
     axis.axhline(np.log(3), color="0.5", linestyle="--", linewidth=0.8, label="chance")
-    axis.set_yscale("log")
     axis.legend(fontsize=8)
     figure.savefig(path, dpi=110)

@@ -152,7 +152,7 @@ def conclusions(root: Path, rows: Iterable[Mapping[str, Any]]) -> list[dict[str,
             count = min(seeds.get((mode, one), 0), seeds.get((mode, other), 0))
             if not count:
                 continue
-            for figure, digits in (("macro_auc", 3), ("psnr", 2)):
+            for figure, digits in (("macro_auc", 4), ("psnr", 3)):
                 gap = _gap(root, mode, one, other, figure, count)
                 above = "above" if gap["low"] > 0 else "below" if gap["high"] < 0 else "undecided"
                 found.append({"mode": mode, "one": one, "other": other, "figure": figure, "digits": digits,
