@@ -139,7 +139,7 @@ def test_other_impossible_models_are_refused():
         build_vit(ViTConfig(width=100, heads=3), (1, 64, 64))
     with pytest.raises(ConfigError, match=r"decoder.width"):
         DecoderConfig(width=30, heads=4)
-    with pytest.raises(UnknownNameError, match="Did you mean 'vit_small_patch16_224'"):
+    with pytest.raises(UnknownNameError, match="Names like it: vit_small_patch16_224"):
         build_vit(ViTConfig(timm_name="vit_smal_patch16_224"), (1, 64, 64))
 
 
