@@ -179,6 +179,7 @@ def _open_stored(
         generator.manual_seed(key_of(config.seed, "images"))
         rows = rows[torch.randperm(len(rows), generator=generator)[: config.images]]
     fit, score = stored.take(fit_rows, device), stored.take(score_rows, device)
+    simulated = tuple(name for name in PROBED_PARAMETERS if name in stored.params)
     return Data(
         source=StoredStream(stored, rows, batch_size, config.seed, device, rank, world_size),
         fit=fit,
@@ -189,7 +190,8 @@ def _open_stored(
         image_shape=(stored.image.shape[1], stored.image.shape[2], stored.image.shape[3]),
         pixel_scale=stored.pixel_scale,
         class_names=stored.class_names,
-        targets=_worth_probing(fit, score, tuple(stored.params)),
+        # of a set that a simulator saved the same as of a stream, not each of its dozens of columns
+        targets=_worth_probing(fit, score, simulated or tuple(stored.params)),
         identity={"data": str(stored.path), "fingerprint": stored.fingerprint, "images": len(stored)}
         | ({} if config.images is None else {"trained_on": config.images}),
         test_index=test_rows,

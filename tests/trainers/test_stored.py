@@ -11,7 +11,7 @@ import torch
 
 import lensgen
 from trainers.config import DataConfig, ValidationConfig
-from trainers.data import open_data
+from trainers.data import PROBED_PARAMETERS, open_data
 from trainers.errors import DataError
 from trainers.stored import StoredStream, read_stored
 
@@ -185,6 +185,7 @@ def test_a_saved_benchmark_brings_its_transform_and_its_names(tmp_path):
     data = open_data(DataConfig(data=path), ValidationConfig(fit=10, score=10, test=10, neighbours=3), 8, CPU)
     assert data.transform.scale == pytest.approx(test.simulator.input_scale)
     assert data.class_names == ("no_sub", "cdm", "axion") and data.pixel_scale == pytest.approx(0.1)
+    assert set(data.targets) == set(PROBED_PARAMETERS)  # and none of the other columns
     row = int(data.fit.index[0])
     torch.testing.assert_close(data.fit.image[0], test[row][0], rtol=0, atol=0)
 
