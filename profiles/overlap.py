@@ -31,8 +31,10 @@ from lensgen.render import pick_engine
 from profiles import machine, report
 from profiles.plots import draw_bars
 from profiles.timing import Run, Spread, alternate
+from trainers.ahead import SimulatedAhead
 from trainers.config import DataConfig, RunConfig, ValidationConfig
-from trainers.data import SimulatedAhead, key_of, open_data
+from trainers.data import open_data
+from trainers.draws import Draws
 from trainers.mae import MAEConfig, MAETask
 from trainers.models.masked_autoencoder import DecoderConfig
 from trainers.models.vit import ViTConfig
@@ -125,7 +127,7 @@ class Steps:
         with clock:
             batch = next(batches)
         set_learning_rate(self.optimizer, self.config.optimizer, self.number, self.config.run.steps)
-        loss = self.task.loss(self.forward, batch, key_of(self.config.data.seed, "train", self.number))
+        loss = self.task.loss(self.forward, batch, Draws(self.config.data.seed, self.number, batch.index))
         self.fabric.backward(loss)
         if self.config.optimizer.clip is not None:
             self.fabric.clip_gradients(self.forward, self.optimizer, max_norm=self.config.optimizer.clip)
