@@ -56,10 +56,15 @@ def tiny():
 
 
 @pytest.fixture
-def train(stored, tmp_path):
-    """Runs the MAE trainer on the stored set: `train("--steps", "4", out=...)` -> the run's folder."""
+def train(stored, tmp_path, monkeypatch):
+    """Runs the MAE trainer on the stored set: `train("--steps", "4", out=...)` -> the run's folder.
 
-    def run(*flags, out="run", status=0):
+    Without its figures, which take longer than all the rest, unless `figures=True` asks for them.
+    """
+    draw = mae.MAETask.draw
+
+    def run(*flags, out="run", status=0, figures=False):
+        monkeypatch.setattr(mae.MAETask, "draw", draw if figures else lambda self, folder: [])
         folder = tmp_path / out
         argv = [*TINY, "--data", str(stored), "--out", str(folder), "--steps", "6", "--validate-every", "3", *flags]
         assert mae.main(argv) == status

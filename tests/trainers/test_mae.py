@@ -23,7 +23,7 @@ def losses(folder):
 
 
 def test_a_run_leaves_everything_behind(train, stored, capsys):
-    folder = train()
+    folder = train(figures=True)
     names = {path.name for path in folder.iterdir()}
     assert names == {"checkpoints", "config.yaml", "encoder", "loss.png", "reconstructions.png", "summary.json",
                      "tensorboard", "train.csv", "validation.csv"}  # fmt: skip
@@ -189,7 +189,7 @@ def test_a_full_disk_ends_with_what_is_saved(train, tmp_path, monkeypatch, capsy
     with monkeypatch.context() as full:
         full.setattr(place, name, no_room)
         with pytest.raises(SystemExit, match="2"):
-            exit_with_message(lambda: train() and 0)
+            exit_with_message(lambda: train(figures=True) and 0)
     said, folder = capsys.readouterr().err, tmp_path / "run"
     assert "error: the run's output" in said and "No space left" in said and "Traceback" not in said
     if saved is None:

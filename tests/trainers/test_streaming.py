@@ -109,6 +109,7 @@ def test_unknown_presets_and_fields_are_explained(tiny, tmp_path):
             mae.main([*tiny, "--stream", "--steps=1", f"--out={tmp_path / 'run'}", *flags])
 
 
+@pytest.mark.slow  # on stored sets test_kills does it in every `make test`
 def test_killed_and_resumed_logs_the_losses_of_an_uninterrupted_run(tiny, tmp_path, environment):
     broken, whole = tmp_path / "broken", tmp_path / "whole"
     process = subprocess.Popen(trainer(*tiny, *SMALL, "--out", broken), env=environment, stderr=subprocess.DEVNULL)
