@@ -25,7 +25,7 @@ from trainers.command_line import as_recipe, exit_with_message, parse, save_conf
 from trainers.config import TrainerConfig, require
 from trainers.data import Batch, Data, open_data
 from trainers.draws import Draws, key_of
-from trainers.errors import ConfigError
+from trainers.errors import ConfigError, OutputError
 from trainers.export import export_encoder
 from trainers.frozen import FrozenImages
 from trainers.logs import write_json
@@ -45,7 +45,7 @@ from trainers.models.masked_autoencoder import encoder_config, load_encoder
 from trainers.models.registry import OWN
 from trainers.models.vit import ViTConfig
 from trainers.seen import IndexSet
-from trainers.session import claim_folder, launch, say_how_to_resume
+from trainers.session import claim_folder, launch, say_how_to_resume, train
 from trainers.summary import write_summary
 from trainers.unseen import pretraining
 from trainers.views import Augmentation, augmented, require_square
@@ -234,14 +234,16 @@ def main(argv: list[str] | None = None) -> int:
         task = ClassifyTask(config, data, fabric.device, saved)
         task.about |= origin
         if config.method == "knn":
-            remember(config, task, fabric)
+            try:
+                remember(config, task, fabric)
+            except OSError as error:
+                raise OutputError(
+                    f"the run's output in {config.run.out} could not be written: {error}. Make room or mend this, then "
+                    "start it again with another --out."
+                ) from error
             return 0
         loop = Loop(fabric, task, data.source, config)
-        if checkpoint is None:
-            loop.start()
-        else:
-            loop.resume(checkpoint)
-        loop.run()
+        train(loop, checkpoint)
         if fabric.is_global_zero:
             best = read_checkpoint(loop.best)
             with loop.writing():

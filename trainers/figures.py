@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
@@ -58,13 +59,7 @@ def draw_loss_curve(path: Path, run: Path, baseline: float, baseline_name: str) 
     train, validation = read_table(run / "train.csv"), read_table(run / "validation.csv")
     figure = Figure(figsize=(7.5, 4.6), layout="constrained")
     axis = figure.subplots()
-    steps = np.array([int(row["step"]) for row in train])
-    losses = np.array([float(row["loss"]) for row in train])
-    axis.plot(steps, losses, color="C0", alpha=0.3, linewidth=0.8, label="training, each step")
-    width = max(1, len(losses) // 50)
-    if width > 1:
-        smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
-        axis.plot(steps[width - 1 :], smooth, color="C0", label=f"training, mean of {width} steps")
+    draw_training_losses(axis, train)
     axis.plot(
         [int(row["step"]) for row in validation],
         [float(row["masked_mse"]) for row in validation],
@@ -75,3 +70,14 @@ def draw_loss_curve(path: Path, run: Path, baseline: float, baseline_name: str) 
     axis.grid(alpha=0.3)
     axis.legend()
     figure.savefig(path, dpi=110)
+
+
+def draw_training_losses(axis: Axes, train: list[dict[str, str]]) -> None:
+    """The loss of each step and its running mean, from the rows of `train.csv`."""
+    steps = np.array([int(row["step"]) for row in train])
+    losses = np.array([float(row["loss"]) for row in train])
+    axis.plot(steps, losses, color="C0", alpha=0.3, linewidth=0.8, label="training, each step")
+    width = max(1, len(losses) // 50)
+    if width > 1:
+        smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
+        axis.plot(steps[width - 1 :], smooth, color="C0", label=f"training, mean of {width} steps")

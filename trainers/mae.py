@@ -27,7 +27,7 @@ from trainers.loop import Loop
 from trainers.models.masked_autoencoder import DecoderConfig, MaskedAutoencoder, masked_mse, restore
 from trainers.models.vit import ViTConfig
 from trainers.probes import probe
-from trainers.session import claim_folder, launch, say_how_to_resume
+from trainers.session import claim_folder, launch, say_how_to_resume, train
 from trainers.summary import write_summary
 from trainers.transform import InputTransform
 
@@ -174,11 +174,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         task = MAETask(config, data, fabric.device)
         loop = Loop(fabric, task, data.source, config)
-        if checkpoint is None:
-            loop.start()
-        else:
-            loop.resume(checkpoint)
-        loop.run()
+        train(loop, checkpoint)
         if fabric.is_global_zero:
             with loop.writing():
                 figures = task.draw(loop.folder)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from lightning.fabric import Fabric
 
-from trainers.checkpoint import checkpoints, sweep
+from trainers.checkpoint import Checkpoint, checkpoints, sweep
 from trainers.command_line import Config, run_folder
 from trainers.config import RunConfig
 from trainers.errors import ConfigError
@@ -79,6 +79,15 @@ def claim_folder(config: Config, trainer: str, fabric: Fabric) -> Config:
     fabric.barrier()  # nobody makes the folder before all have looked
     run = dataclasses.replace(config.run, out=folder, devices=layout(config.run)[0])
     return dataclasses.replace(config, run=run)
+
+
+def train(loop: Loop, checkpoint: Checkpoint | None) -> None:
+    """A new run, or the one that `checkpoint` is of, to its last step; errors are those of `Loop`."""
+    if checkpoint is None:
+        loop.start()
+    else:
+        loop.resume(checkpoint)
+    loop.run()
 
 
 def say_how_to_resume(module: str, loop: Loop | None, resumed: Path | None) -> None:

@@ -33,7 +33,7 @@ from trainers.loop import Loop
 from trainers.models.masked_autoencoder import encoder_config, load_encoder
 from trainers.models.superresolution import Entry, FluxUnits, SuperDecoderConfig, SuperResolver, predict, restore
 from trainers.models.vit import ViTConfig
-from trainers.session import claim_folder, launch, say_how_to_resume
+from trainers.session import claim_folder, launch, say_how_to_resume, train
 from trainers.summary import write_summary
 from trainers.superres_evaluation import (
     description,
@@ -258,11 +258,7 @@ def main(argv: list[str] | None = None) -> int:
         task = SuperresTask(config, data, fabric.device, encoder, checkpoint)
         task.about |= origin
         loop = Loop(fabric, task, data.source, config)
-        if checkpoint is None:
-            loop.start()
-        else:
-            loop.resume(checkpoint)
-        loop.run()
+        train(loop, checkpoint)
         if fabric.is_global_zero:
             best = read_checkpoint(loop.best)
             load_weights(task.model, best)

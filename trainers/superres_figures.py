@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import AsinhNorm, Normalize
 from matplotlib.figure import Figure
 
+from trainers.figures import draw_training_losses
 from trainers.logs import read_table
 
 PICTURES = ("low resolution", "bicubic", "prediction", "truth")
@@ -70,13 +71,7 @@ def draw_training(path: Path, run: Path, loss: str) -> None:
     train, validation = read_table(run / "train.csv"), read_table(run / "validation.csv")
     figure = Figure(figsize=(12.5, 3.9), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    steps = np.array([int(row["step"]) for row in train])
-    losses = np.array([float(row["loss"]) for row in train])
-    left.plot(steps, losses, color="C0", alpha=0.3, linewidth=0.8, label="training, each step")
-    width = max(1, len(losses) // 50)
-    if width > 1:
-        smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
-        left.plot(steps[width - 1 :], smooth, color="C0", label=f"training, mean of {width} steps")
+    draw_training_losses(left, train)
     left.set(title="loss", ylabel=f"{loss} of flux / data range", yscale="log")
     for axis, name, label in ((middle, "psnr", "PSNR [dB]"), (right, "ssim", "SSIM")):
         _draw_score(axis, validation, name)
