@@ -4,7 +4,7 @@ BIN := .venv/bin
 # torch's threads wait for one another by spinning: with another program on the machine that is ten times slower
 export GOMP_SPINCOUNT ?= 10000
 
-.PHONY: train test test-all check clean
+.PHONY: train test test-all check gpu-report clean
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lensgen needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
@@ -26,6 +26,10 @@ check: .venv/installed   ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+gpu-report: .venv/installed   ## on a machine with a GPU: tests, speed against peers, checks, in at most eight minutes
+	$(BIN)/pip install --quiet --editable '.[gpu]'
+	$(BIN)/python -m profiles.gpu_report
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -110,6 +110,15 @@ class Batch:
         few = self.map(lambda t: t[: 8 if self.maps else 32])  # a notebook is to stay quick
         return png(few.show())
 
+    def tensors(self) -> list[Tensor]:
+        """All of its tensors."""
+        return [self.image, self.label, *self.params.values(), self.index, *self.maps.values()]
+
+    def split(self, size: int) -> list[Batch]:
+        """Batches of `size` systems each, the last one smaller, in the memory of this one."""
+        pieces = {id(t): t.split(size) for t in self.tensors()}
+        return [self.map(lambda t, k=k: pieces[id(t)][k]) for k in range(-(-len(self) // size))]
+
     @staticmethod
     def cat(batches: list[Batch]) -> Batch:
         """Several batches of the same preset as one."""

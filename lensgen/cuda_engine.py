@@ -5,7 +5,6 @@ Tensors are handed over as they lie, without a copy; the kernel runs on torch's 
 
 from __future__ import annotations
 
-import dataclasses
 from functools import lru_cache
 
 import numpy as np
@@ -13,7 +12,8 @@ import torch
 from torch import Tensor
 
 from lensgen import fused
-from lensgen.errors import ParameterError
+from lensgen.checks import require
+from lensgen.errors import NOT_FINITE, ParameterError
 from lensgen.observation import Noise, Observation
 from lensgen.scene import Scene
 from lensgen_kernels import cuda
@@ -23,13 +23,11 @@ from lensgen_kernels.filters import Filter
 from lensgen_kernels.image_block import ImageBlock, dense_weights, image_block
 from lensgen_kernels.program import ImageProgram
 
-NONE_BAD = 2**31 - 1  # what stands for "every image is finite"
+RAYS = (4, 2, 1)  # that a thread works on at once: as many as the registers hold
 
 
 def refusal(scene: Scene, observation: Observation, noise: Noise | None, tabulated: bool = True) -> str | None:
     """What of these the engine cannot do, or None."""
-    if any(c.count is not None for c in (*scene.source, *scene.lens_light)):
-        return "a light that a system has several of"
     if (reason := fused.refusal(observation)) is not None:
         return reason
     return _untranslatable(*_program(scene, observation, noise, tabulated))
@@ -48,65 +46,66 @@ def _program(
     scene: Scene, observation: Observation, noise: Noise | None, tabulated: bool
 ) -> tuple[ImageProgram, Geometry]:
     blur = fused.blur(observation)
-    program = fused.program(scene, () if blur is None else (blur.filter,), noise, tabulated)
+    filters = () if blur is None else (blur.filter,)
+    program = fused.program(scene, filters, noise, tabulated, far=tabulated)
     s = observation.supersampling
     sub, fine = (s, 1) if fused.averaged_first(observation) else (1, s)
     return program, Geometry(
         height=observation.height * fine,
         width=observation.width * fine,
         sub=sub,
-        slots=tuple(fused.slots_of(c) for c in scene.mass if c.count is not None),
+        slots=tuple(map(fused.slots_of, fused.slotted(scene))),
         kernels=() if blur is None or isinstance(blur.filter, Filter) else (blur.weights.shape[-1],),
-        shared=_shared_memory(scene.device),
+        shared=cuda.facts(scene.device).shared,
     )
 
 
-def kernel(scene: Scene, observation: Observation, noise: Noise | None, tabulated: bool = True) -> ImageBlock:
-    """The renderer of scenes like this one."""
-    return image_block(*_program(scene, observation, noise, tabulated))
+@lru_cache(maxsize=256)
+def _kernel(program: ImageProgram, geometry: Geometry, device: torch.device) -> tuple[ImageBlock, cuda.Kernel]:
+    """The renderer of a program, with as many rays at once as the device's registers hold."""
+    for rays in RAYS:
+        block = image_block(program, geometry, rays)
+        kernel = cuda.Kernel(block.text, "lg_render")
+        usage = kernel.compiled(device).usage.get("lg_render")
+        if usage is None or usage.spill_stores == 0:
+            break
+    return block, kernel
 
 
 def render(
     scene: Scene, observation: Observation, noise: Noise | None, psf_choice: Tensor | None, tabulated: bool = True
 ) -> Tensor:
     """Images `[B, H, W]` float32, e-/s per pixel (or in the unit of the noise recipe)."""
-    block = kernel(scene, observation, noise, tabulated)
     device, images = scene.device, len(scene)
-    out = torch.empty((images, observation.height, observation.width), dtype=torch.float32, device=device)
-    blocks = min(images, _blocks_at_once(block, device)) if block.layout.workspace else images
+    block, kernel = _kernel(*_program(scene, observation, noise, tabulated), device)
+    out = cuda.empty((images, observation.height, observation.width), torch.float32, device)
+    bad = cuda.empty((images,), torch.bool, device)
+    blocks = images
+    if block.layout.workspace:  # each block has memory of its own for one image after the other
+        at_once = kernel.occupancy(device, block.layout.threads, block.layout.shared)
+        blocks = min(images, at_once * cuda.facts(device).multiprocessors)
     held: list[Tensor] = [out]  # until the launch: what is made here must not be given away before
-    bad = torch.full((1,), NONE_BAD, dtype=torch.int32, device=device)
     inputs = _inputs(block, scene, observation, noise, psf_choice, held)
     inputs["out"], inputs["bad"], inputs["images"] = out.data_ptr(), bad.data_ptr(), images
     if block.layout.workspace:
-        held.append(torch.empty(blocks * block.layout.workspace, dtype=torch.float32, device=device))
+        held.append(cuda.empty((blocks * block.layout.workspace,), torch.float32, device))
         inputs["workspace"] = held[-1].data_ptr()
-    _launch(block, inputs, blocks, device)
+    kernel.launch(device, blocks, block.layout.threads, block.layout.shared, (inputs,))
+    require(bad, NOT_FINITE.format)
     return out
-
-
-def _shared_memory(device: torch.device) -> int:
-    return cuda.facts(device).shared
-
-
-def _blocks_at_once(block: ImageBlock, device: torch.device) -> int:
-    raise NotImplementedError
-
-
-def _launch(block: ImageBlock, inputs: np.ndarray, blocks: int, device: torch.device) -> None:
-    raise NotImplementedError
 
 
 @lru_cache(maxsize=32)
 def _constants(observation: Observation, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
     """Axes of the rays, and the kernels of a dense filter."""
     s = observation.supersampling
-    x, y = (t.reshape(s * observation.height, -1).to(device, torch.float32) for t in observation.rays())
+    # whole before it is sent: another stream may be the next to read it
+    x, y = (t.reshape(s * observation.height, -1).to(torch.float32) for t in observation.rays())
     blur = fused.blur(observation)
     kernels = None
     if blur is not None and not isinstance(blur.filter, Filter):
         kernels = torch.from_numpy(dense_weights(blur.weights.numpy(), blur.filter.stride)).to(device)
-    return x[0].contiguous(), y[:, 0].contiguous(), kernels
+    return x[0].clone().to(device), y[:, 0].contiguous().to(device), kernels
 
 
 def _inputs(
@@ -138,14 +137,15 @@ def _inputs(
             held.append(values := values.contiguous())
         return values.data_ptr(), values.stride(0)
 
-    several = [c for c in scene.mass if c.count is not None]
+    several = fused.slotted(scene)
     _fill(inputs["scalar"], [column(t) for t in fused.scalars(scene)])
     _fill(inputs["slot"], [slots(c.parameters[p.name]) for c in several for p in c.profile.parameters])
     for c in several:
         if c.count is None or c.count.shape != (batch,):
-            raise ParameterError(f"{c.name}: count must be [{batch}], not {list(c.count.shape)}.")
+            got = None if c.count is None else list(c.count.shape)
+            raise ParameterError(f"{c.name}: count must be [{batch}], not {got}.")
     _fill(inputs["count"], [column(c.count, torch.int64) for c in several if c.count is not None])
-    images = [kept(t, torch.float32).contiguous() for t in fused.stacks(scene, slotted_first=False)]
+    images = [kept(t, torch.float32).contiguous() for t in fused.stacks(scene)]
     held.extend(images)
     _fill(inputs["array"], [t.data_ptr() for t in images])
     x, y, kernels = _constants(observation, scene.device)

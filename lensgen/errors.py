@@ -68,3 +68,9 @@ def require_whole(name: str, value: Any, low: float, high: float) -> None:
         )
     if not low <= value <= high:
         raise ParameterError(f"{name} = {value!r} is outside [{low}, {high}].")
+
+
+NOT_FINITE = (  # of an image, by its place
+    "image {} of the batch is not finite: a parameter of the scene is not a number or far out of range. "
+    "Component.make checks parameters; build components with it."
+)

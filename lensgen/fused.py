@@ -55,11 +55,11 @@ def averaged_first(observation: Observation) -> bool:
 
 
 def program(
-    scene: Scene, filters: tuple[Filter | DenseFilter, ...], noise: Noise | None, tabulated: bool
+    scene: Scene, filters: tuple[Filter | DenseFilter, ...], noise: Noise | None, tabulated: bool, far: bool
 ) -> ImageProgram:
-    """What a renderer of scenes like this one is specialised by."""
+    """What a renderer of scenes like this one is specialised by; `far` allows far fields."""
     return ImageProgram(
-        mass=tuple(_term(c, "deflection") for c in scene.mass),
+        mass=tuple(_term(c, "deflection", far) for c in scene.mass),
         source=tuple(_term(c, "surface_brightness") for c in scene.source),
         lens_light=tuple(_term(c, "surface_brightness") for c in scene.lens_light),
         scaled=scene.deflection_scale is not None,
@@ -74,13 +74,13 @@ def slots_of(component: Component) -> int:
     return next(iter(component.parameters.values())).shape[1] if component.parameters else 0
 
 
-def _term(component: Component, what: str) -> Term:
+def _term(component: Component, what: str, far: bool = False) -> Term:
     profile = component.profile
     statics = tuple(component.statics[name] for name in profile.statics)
     smooth = isinstance(profile, MassProfile) and profile.smooth
     shapes = tuple(tuple(component.arrays[name].shape) for name in profile.arrays)
     slotted = component.count is not None
-    many = slotted and slots_of(component) >= MANY
+    many = far and slotted and slots_of(component) >= MANY
     return Term(profile.formulas[what], len(profile.parameters), statics, slotted, smooth, shapes, many)
 
 
@@ -129,9 +129,14 @@ def scalars(scene: Scene) -> list[Tensor]:
     return of(scene.mass) + scale + of(scene.source + scene.lens_light)
 
 
-def stacks(scene: Scene, slotted_first: bool) -> list[Tensor]:
-    """The images that components are made of, in the kernels' order."""
-    lenses: list[Component] = sorted(scene.mass, key=lambda c: (c.count is None) == slotted_first)
+def slotted(scene: Scene) -> list[Component]:
+    """The components with slots, in the kernels' order."""
+    return [c for c in scene.components if c.count is not None]
+
+
+def stacks(scene: Scene) -> list[Tensor]:
+    """The images that components are made of, in the kernels' order: those of slotted lenses first."""
+    lenses: list[Component] = sorted(scene.mass, key=lambda c: c.count is None)
     return [c.arrays[n] for c in [*lenses, *scene.source, *scene.lens_light] for n in c.profile.arrays]
 
 

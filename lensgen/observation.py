@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lensgen.checks import require
 from lensgen.conventions import pixel_axis
 from lensgen.errors import ParameterError, require_number, require_whole
 from lensgen.noise import Detector, NoiseRecipe
@@ -87,5 +88,5 @@ class Noise:
                 f"index {self.index.dtype} {list(self.index.shape)} and exposure {list(self.exposure.shape)} of a "
                 "Noise must both be [B], index in int64."
             )
-        if not bool(((self.exposure > 0.0) & torch.isfinite(self.exposure)).all()):
-            raise ParameterError("every exposure of a Noise must be above 0 s and finite.")
+        good = (self.exposure > 0.0) & torch.isfinite(self.exposure)
+        require(~good, lambda _: "every exposure of a Noise must be above 0 s and finite.")

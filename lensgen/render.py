@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lensgen.errors import EngineError, ParameterError, unknown_name
+from lensgen.checks import require
+from lensgen.errors import NOT_FINITE, EngineError, ParameterError, unknown_name
 from lensgen.notice import say_once
 from lensgen.observation import Noise, Observation
 from lensgen.scene import Scene
@@ -39,6 +40,8 @@ class Engine:
         outputs: that it gives, of RENDERED and TRACED.
         needs: the package it cannot do without.
         options: for `render`.
+        fused: whether it is made of compiled kernels; on a GPU they look at each image they write, for `render` here
+            must not wait for the device.
     """
 
     module: str
@@ -49,6 +52,7 @@ class Engine:
     outputs: tuple[str, ...] = RENDERED
     needs: str = "torch"
     options: Mapping[str, Any] = field(default_factory=dict)
+    fused: bool = True
 
     def load(self) -> ModuleType:
         return importlib.import_module(self.module)
@@ -61,6 +65,10 @@ class Engine:
             return f"it renders in {' and '.join(map(str, self.dtypes))}, not in {dtype}"
         if importlib.util.find_spec(self.needs) is None:
             return f"{self.needs} is not installed (pip install {self.needs})"
+        if device.type == "cuda" and self.fused:
+            from lensgen_kernels import cuda
+
+            return cuda.available(device)
         return None
 
     def refusal(self, scene: Scene, observation: Observation, noise: Noise | None) -> str | None:
@@ -76,19 +84,21 @@ class Engine:
         return module.refusal(scene, observation, noise, **self.options)
 
 
-_FUSED = Engine(
-    "lensgen.cpu_engine", "fused kernels, float32 on the CPU", ("cpu",), (torch.float32,), needs="numba"
-)  # fmt: skip
+_CPU = Engine("lensgen.cpu_engine", "fused kernels, float32 on the CPU", ("cpu",), (torch.float32,), needs="numba")
+_CUDA = Engine("lensgen.cuda_engine", "fused kernels, float32 on a GPU", ("cuda",), (torch.float32,))
+_CLOSED = {"tabulated": False}
 
 ENGINES: dict[str, Engine] = {
-    "cpu": _FUSED,
-    "cpu_closed": replace(_FUSED, summary="as cpu, without tables of halos", options={"tabulated": False}),
+    "cpu": _CPU,
+    "cpu_closed": replace(_CPU, summary="as cpu, without tables of halos and far field", options=_CLOSED),
+    "cuda": _CUDA,
+    "cuda_closed": replace(_CUDA, summary="as cuda, without tables of halos and far field", options=_CLOSED),
     "torch": Engine(
         "lensgen.torch_engine", "plain torch, any device, differentiable", ("cpu", "cuda"),
-        (torch.float32, torch.float64), derivatives=True, outputs=RENDERED + TRACED,
+        (torch.float32, torch.float64), derivatives=True, outputs=RENDERED + TRACED, fused=False,
     ),
 }  # fmt: skip
-AUTO = ("cpu", "torch")  # the faster first
+AUTO = ("cpu", "cuda", "torch")  # the faster first
 
 
 def _derivatives_wanted(scene: Scene, noise: Noise | None) -> bool:
@@ -161,8 +171,7 @@ def _checked_choice(choice: Tensor | None, scene: Scene, observation: Observatio
         got = f"{choice.dtype} {list(choice.shape)}" if isinstance(choice, Tensor) else repr(choice)
         raise ParameterError(f"psf_choice must be int64 [{len(scene)}], one for each image, not {got}.")
     bad = (choice < 0) | (choice >= kernels)
-    if bool(bad.any()):
-        raise ParameterError(f"psf_choice = {int(choice[bad][0])} is outside [0, {kernels - 1}].")
+    require(bad, lambda k: f"psf_choice = {int(choice[k])} is outside [0, {kernels - 1}].")
     return choice.to(scene.device) if kernels > 1 else None
 
 
@@ -197,11 +206,11 @@ def render(
     name = _fitting(engine, scene, observation, noise)
     image = ENGINES[name].load().render(scene, observation, noise, psf_choice, **ENGINES[name].options)
     values = image.detach()
-    if not math.isfinite(float(values.sum())):  # one pass; where the sum overflows every image is looked at
+    if image.is_cuda:
+        if not ENGINES[name].fused:
+            require(~torch.isfinite(values).flatten(1).all(1), NOT_FINITE.format)
+    elif not math.isfinite(float(values.sum())):  # one pass; where the sum overflows every image is looked at
         bad = ~torch.isfinite(values).flatten(1).all(1)
         if bool(bad.any()):
-            raise ParameterError(
-                f"image {int(bad.nonzero()[0])} of the batch is not finite: a parameter of the scene is not a number "
-                "or far out of range. Component.make checks parameters; build components with it."
-            )
+            raise ParameterError(NOT_FINITE.format(int(bad.nonzero()[0])))
     return image

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lensgen import checks
 from lensgen.batch import Batch
 from lensgen.draw import Systems, draw, draw_label
 from lensgen.errors import ParameterError, require_whole, unknown_name
@@ -22,13 +23,16 @@ from lensgen.substructure.population import Draws
 from lensgen.truth import TRUTHS, View, truth
 
 OUTPUTS = ("image", *TRUTHS)
-_BLOCK = 1024  # systems drawn at a time: bounds memory, and changes no bit
+_BLOCK = {"cpu": 1024, "cuda": 4096}  # systems drawn at a time: bounds memory, and changes no bit
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """ "auto" is CUDA where there is one, else the CPU; ParameterError for a device that is not there."""
+    """ "auto" is CUDA where there is one, else the CPU; CUDA without a number is the device that is current now.
+
+    ParameterError for a device that is not there.
+    """
     if str(device) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         resolved = torch.device(device)
     except RuntimeError:
@@ -39,6 +43,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
         raise ParameterError(
             f"device = {device!r}, but torch sees {torch.cuda.device_count()} CUDA devices: use 'cpu' or 'auto'."
         )
+    if resolved.type == "cuda" and resolved.index is None:  # this rank's; it may be another one later
+        return torch.device("cuda", torch.cuda.current_device())
     return resolved
 
 
@@ -151,10 +157,19 @@ class Simulator:
         With `label`, the name of a class, all of them are of that class and otherwise the same: the same lens, source
         and noise with other dark matter (and the lens that `macro` of a paper's preset gives to a class).
         """
-        index = self._indices(start, size, indices).to(self.device)
+        index = self._indices(start, size, indices)
         if label is not None and label not in self.class_names:
             raise unknown_name(f"class of {self.preset.name}", label, self.class_names)
-        return Batch.cat([self._block(part, label) for part in index.split(_BLOCK)])
+        return self.of(index.to(self.device), label)
+
+    def of(self, index: Tensor, label: str | None = None) -> Batch:
+        """The images `index` `[B]`, int64 from 0 on and on the simulator's device: as `batch`, which looks at the
+        indices first and so waits for the device."""
+        parts = []
+        for part in index.split(_BLOCK[self.device.type]):
+            parts.append(self._block(part, label))
+            checks.advance(len(part))
+        return Batch.cat(parts)
 
     def __getitem__(self, index: int) -> Batch:
         """Image `index` as a batch of one."""
@@ -165,8 +180,7 @@ class Simulator:
 
     __iter__ = None  # there is no last image: LensStream iterates
 
-    @staticmethod
-    def _indices(start: int | None, size: int | None, indices: Tensor | None) -> Tensor:
+    def _indices(self, start: int | None, size: int | None, indices: Tensor | None) -> Tensor:
         if (indices is None) == (size is None) or (indices is not None and start is not None):
             raise ParameterError("give batch() either start and size, or indices.")
         if indices is None:
@@ -174,7 +188,7 @@ class Simulator:
             first = 0 if start is None else start
             require_whole("size", size, 1, 2**31)
             require_whole("start", first, 0, 2**63 - 1 - size)
-            return torch.arange(first, first + size)
+            return torch.arange(first, first + size, device=self.device)  # a copy would wait for the device
         indices = torch.as_tensor(indices)
         if indices.dim() != 1 or indices.numel() == 0 or indices.is_floating_point() or indices.dtype == torch.bool:
             raise ParameterError(
@@ -217,9 +231,9 @@ class Simulator:
     def _draw(self) -> Callable[[Tensor], Systems]:
         """index `[B]` -> systems: by a kernel where there are any, with the same bits."""
         if self.engine != "torch" and pick_engine("auto", self.device, torch.float32) != "torch":
-            from lensgen.cpu_draw import drawer  # kernels are loaded when they are used
+            from lensgen.fused_draw import drawer  # kernels are loaded when they are used
 
-            fused = drawer(self.preset, self.dtype)
+            fused = drawer(self.preset, self.dtype, self.device)
             if fused is not None:
                 return lambda index: fused.draw(self.random, index)
         return lambda index: draw(self.preset, self.random, index, self.dtype)

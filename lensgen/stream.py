@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from lensgen.ahead import Ahead, CudaLane, Lane
 from lensgen.batch import Batch
 from lensgen.errors import ParameterError, require_whole
 from lensgen.preset import Preset
 from lensgen.simulator import Simulator
+
+_FULL = 2048  # images that keep a GPU busy: smaller batches are made several at a time
+_ROOM = 1 << 27  # bytes of images and maps that are made at a time for that
 
 
 class LensStream(IterableDataset[Batch]):
@@ -23,12 +29,18 @@ class LensStream(IterableDataset[Batch]):
     `DataLoader(stream, batch_size=None, num_workers=k)`, or simply iterate. Workers go through it once: the stream in
     the main process does not move with them, so `skip` what was received before the next loader.
 
+    On a GPU the next batches are simulated while one is in use, in a CUDA stream of their own; nothing waits for the
+    host. A batch belongs to the stream that is current when it is handed out. Checks of its images are looked at a
+    little later, and an error names the batch.
+
     Args:
         preset, seed, device, engine, split, outputs, hr_factor: as for Simulator.
         batch_size: images a batch, on each rank.
         rank, world_size: this process's place among all.
         batches: how many this rank yields in all; None for no end.
         overrides: changes to the preset, as for Simulator.override.
+        ahead: 1 to 8, how many batches (of small ones: groups of batches that fill the GPU) are simulated beyond the
+            one in use; on a GPU. It changes no image, and takes memory for about 2 `ahead` of them.
     """
 
     def __init__(
@@ -45,7 +57,9 @@ class LensStream(IterableDataset[Batch]):
         overrides: Mapping[str, Any] | None = None,
         outputs: tuple[str, ...] = ("image",),
         hr_factor: int = 2,
+        ahead: int = 2,
     ) -> None:
+        require_whole("ahead", ahead, 1, 8)
         require_whole("batch_size", batch_size, 1, 2**31)
         require_whole("world_size", world_size, 1, 2**20)
         require_whole("rank", rank, 0, world_size - 1)
@@ -57,6 +71,7 @@ class LensStream(IterableDataset[Batch]):
         self.batch_size = batch_size
         self.rank, self.world_size = rank, world_size
         self.batches = batches
+        self.ahead = ahead
         self._taken = 0  # batches that this rank has yielded
         self._in_workers = torch.zeros(1, dtype=torch.int64).share_memory_()  # whether workers went on from `_taken`
 
@@ -66,14 +81,22 @@ class LensStream(IterableDataset[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
-        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
         if worker is not None and self.simulator.device.type == "cuda":
             raise ParameterError(
                 f"LensStream on {self.simulator.device} cannot run in a DataLoader worker: CUDA does not survive a "
                 "fork, and the simulator needs no workers on a GPU. Fix: num_workers=0, or device='cpu'."
             )
-        position = self._taken + first
-        if worker is not None and worker.id == 0:
+        if worker is not None:
+            yield from self._share(worker.id, worker.num_workers)
+        elif (lane := self._lane()) is not None:
+            yield from self._simulated_ahead(lane)
+        else:
+            while not self._ended(self._taken):
+                yield self._handed_out(self.simulator.batch(self._start(self._taken), self.batch_size))
+
+    def _share(self, worker: int, workers: int) -> Iterator[Batch]:
+        """What one of several DataLoader workers yields."""
+        if worker == 0:
             if bool(self._in_workers):
                 raise ParameterError(
                     "DataLoader workers have gone through this LensStream from here already, and the stream itself "
@@ -81,12 +104,54 @@ class LensStream(IterableDataset[Batch]):
                     "DataLoader; or num_workers=0."
                 )
             self._in_workers.fill_(1)
-        while self.batches is None or position < self.batches:
-            batch = self.simulator.batch((position * self.world_size + self.rank) * self.batch_size, self.batch_size)
-            position += step
-            if worker is None:
-                self._taken = position  # before the yield: a state saved while the batch is used must not repeat it
-            yield batch
+        position = self._taken + worker
+        while not self._ended(position):
+            yield self.simulator.batch(self._start(position), self.batch_size)
+            position += workers
+
+    def _simulated_ahead(self, lane: Lane) -> Iterator[Batch]:
+        """All batches from where the stream stands; it may be moved meanwhile."""
+        ahead = Ahead(lane, self._make, self.ahead, self._together(), self.batches, self._place)
+        while not self._ended(self._taken):
+            yield self._handed_out(ahead.take(self._taken))
+        ahead.finish()
+
+    def _ended(self, position: int) -> bool:
+        return self.batches is not None and position >= self.batches
+
+    def _start(self, position: int) -> int:
+        """The first image of this rank's batch."""
+        return (position * self.world_size + self.rank) * self.batch_size
+
+    def _handed_out(self, batch: Batch) -> Batch:
+        self._taken += 1  # before the yield: a state saved while the batch is used must not repeat it
+        return batch
+
+    def _lane(self) -> Lane | None:
+        """Where batches are simulated ahead; None to simulate them when they are asked for."""
+        return CudaLane(self.simulator.device) if self.simulator.device.type == "cuda" else None
+
+    def _together(self) -> int:
+        """How many batches are simulated at a time."""
+        outputs = set(self.simulator.outputs) | {"image"}
+        numbers = math.prod(self.simulator.image_shape) * len(outputs)
+        if "image_hr" in outputs:
+            numbers += math.prod(self.simulator.image_shape) * self.simulator.hr_factor**2
+        room = _ROOM // (self.batch_size * numbers * self.simulator.dtype.itemsize)
+        return max(1, min(-(-_FULL // self.batch_size), room))
+
+    def _make(self, first: int, count: int) -> tuple[list[Batch], list[Tensor]]:
+        """`count` of this rank's batches, and their memory."""
+        device, size = self.simulator.device, self.batch_size
+        # worked out on the device: a copy from the host would wait for it
+        starts = self._start(first) + torch.arange(count, device=device) * (self.world_size * size)
+        whole = self.simulator.of((starts[:, None] + torch.arange(size, device=device)).flatten())
+        memory = {t.untyped_storage().data_ptr(): t for t in whole.tensors()}
+        return whole.split(size), list(memory.values())
+
+    def _place(self, first: int, image: int) -> str:
+        batch, image = first + image // self.batch_size, image % self.batch_size
+        return f"batch {batch} of the stream, image {image} of it (index {self._start(batch) + image})"
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands, as JSON can hold it. Under a DataLoader with workers the main process's stream

@@ -48,7 +48,6 @@ LG_FUNCTION lg_four lg_load4(lg_memory<float> from, int at) {  // `at` is a mult
 }
 LG_FUNCTION void lg_store4(lg_memory<float> to, int at, lg_four v) { *(float4*)(to + at) = {v.a, v.b, v.c, v.d}; }
 LG_FUNCTION void lg_store4_global(float* to, long long at, lg_four v) { *(float4*)(to + at) = {v.a, v.b, v.c, v.d}; }
-LG_FUNCTION void lg_least(int* to, int value) { atomicMin(to, value); }
 LG_FUNCTION void lg_raise(lg_memory<float> to, int at, float value) { atomicMax((int*)(to + at), lg_bits(value)); }  // of numbers above 0
 
 #else
@@ -153,7 +152,6 @@ struct lg_four { float a, b, c, d; };
 static inline lg_four lg_load4(lg_memory<float> from, int at) { return {from[at], from[at + 1], from[at + 2], from[at + 3]}; }
 static inline void lg_store4(lg_memory<float> to, int at, lg_four v) { to[at] = v.a, to[at + 1] = v.b, to[at + 2] = v.c, to[at + 3] = v.d; }
 static inline void lg_store4_global(float* to, long long at, lg_four v) { to[at] = v.a, to[at + 1] = v.b, to[at + 2] = v.c, to[at + 3] = v.d; }
-static inline void lg_least(int* to, int value) { if (value < *to) *to = value; }
 template <class M> static inline void lg_raise(M to, int at, float value) { float* const place = lg_bare(to) + at; if (value > *place) *place = value; }
 
 #endif

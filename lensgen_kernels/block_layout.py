@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lensgen_kernels.errors import TranslationError
 from lensgen_kernels.filters import Filter
 from lensgen_kernels.program import ImageProgram
 
@@ -85,7 +86,9 @@ class Layout:
         found |= {f"LG_BATCH{k}": batch for k, batch in enumerate(self.batches)}
         for name, place in self.places.items():
             if name in ("LIGHT", "SPARE"):
-                where = f"lg_place<float>(shared, {place})" if place >= 0 else f"lg_workspace(in.workspace, {-1 - place})"
+                where = (
+                    f"lg_place<float>(shared, {place})" if place >= 0 else f"lg_workspace(in.workspace, {-1 - place})"
+                )
                 found[f"LG_{name}"] = where
             else:
                 found[f"LG_AT_{name}"] = place
@@ -133,7 +136,13 @@ def layout(program: ImageProgram, geometry: Geometry, once: int, kinds: Sequence
         else:
             places[name] = -1 - workspace
             workspace += size // 4
-    threads = 512 if shared > geometry.shared // 2 else 256
+    if shared > geometry.shared:
+        raise TranslationError(
+            f"sums over slots take {shared} bytes of shared memory a block, and this card has {geometry.shared}. "
+            "Fix: fewer slots, or engine='torch'."
+        )
+    # of 64 registers a thread, a multiprocessor holds 1,024
+    threads = {1: 1024, 2: 512}.get(geometry.shared // shared, 256)
     return Layout(threads, shared, workspace, places, (rows, columns), band, batches, far)
 
 

@@ -11,7 +11,7 @@ Names cannot collide: inputs begin with `in_`, values with `v`, helpers and func
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,7 @@ LG_FUNCTION float lg_from_bits(int k) { return __int_as_float(k); }
 LG_FUNCTION double lg_from_bits(long long k) { return __longlong_as_double(k); }
 LG_FUNCTION float lg_erfinv(float x) { return erfinvf(x); }
 LG_FUNCTION double lg_erfinv(double x) { return erfinv(x); }
+LG_FUNCTION float lg_quotient(float x, float y) { return __fdividef(x, y); }  /* good to two units in the last place */
 #else
 #include <math.h>
 #include <string.h>
@@ -49,7 +50,13 @@ LG_FUNCTION double lg_erfinv(double x) {
     return x < 0.0 ? -y : y;
 }
 LG_FUNCTION float lg_erfinv(float x) { return (float)lg_erfinv((double)x); }
+LG_FUNCTION float lg_quotient(float x, float y) { return x / y; }
 #endif
+/* where x is NaN the result is, as torch.clamp has it; y is a bound */
+LG_FUNCTION float lg_max(float x, float y) { return x <= y ? y : x; }
+LG_FUNCTION double lg_max(double x, double y) { return x <= y ? y : x; }
+LG_FUNCTION float lg_min(float x, float y) { return x >= y ? y : x; }
+LG_FUNCTION double lg_min(double x, double y) { return x >= y ? y : x; }
 LG_FUNCTION int lg_shl(int k, int by) { return (int)((unsigned int)k << by); }
 LG_FUNCTION long long lg_shl(long long k, int by) { return (long long)((unsigned long long)k << by); }
 """
@@ -62,9 +69,11 @@ _INFIX = {
 _LOGICAL = {"and": ("&&", "&"), "or": ("||", "|")}  # of conditions, of bits
 _LIBM = {
     "sqrt": "sqrt", "exp": "exp", "log": "log", "log1p": "log1p", "sin": "sin", "cos": "cos", "atan": "atan",
-    "atan2": "atan2", "floor": "floor", "abs": "fabs", "max": "fmax", "min": "fmin",
+    "atan2": "atan2", "floor": "floor", "abs": "fabs",
 }  # fmt: skip
-_HELPERS = {"erfinv": "lg_erfinv", "bits": "lg_bits", "from_bits": "lg_from_bits"}
+_HELPERS = {
+    "erfinv": "lg_erfinv", "bits": "lg_bits", "from_bits": "lg_from_bits", "max": "lg_max", "min": "lg_min",
+}  # fmt: skip
 
 
 class CPrinter:
@@ -149,14 +158,32 @@ class CPrinter:
             array, which, row, column, height, width = args
             return f"{array}[((long long){which} * {height} + {row}) * {width} + {column}]"
         if op == "call":
-            function = _function(node)
-            member = f".v{args[1]}" if len(function.outputs) > 1 else ""
-            return f"lg_{function.name}({', '.join(args[2:])}){member}"
+            member = f".v{args[1]}" if len(called(node).outputs) > 1 else ""
+            return f"{self.call(node, args[2:])}{member}"
         raise _no(f"'{op}'")
 
+    def call(self, node: Node, operands: Sequence[str]) -> str:
+        """The call of a function for these operands."""
+        return f"lg_{node.args[0]}({', '.join(operands)})"
+
+    def statements(self, nodes: Sequence[Node]) -> Iterator[tuple[Node, list[str]]]:
+        """Those of the nodes that need lines, and these; one call for all the values of it."""
+        known: dict[tuple, str] = {}
+        for node in nodes:
+            if node.op in ("const", "input"):
+                continue
+            if node.op != "call" or len(called(node).outputs) == 1:
+                yield node, [self.line(node)]
+                continue
+            key, lines = (node.args[0], *(a.number for a in node.operands)), []
+            if key not in known:
+                known[key] = f"c{node.number}"
+                call = self.call(node, [self.name(a) for a in node.operands])
+                lines.append(f"const lg_{node.args[0]}_values {known[key]} = {call};")
+            yield node, [*lines, f"const {self.type(node)} {self.name(node)} = {known[key]}.v{node.args[1]};"]
+
     def lines(self, nodes: Sequence[Node]) -> list[str]:
-        """Those of the nodes that need one."""
-        return [self.line(node) for node in nodes if node.op not in ("const", "input")]
+        return [line for _, lines in self.statements(nodes) for line in lines]
 
 
 def input_name(node: Node) -> str:
@@ -175,42 +202,51 @@ def _no(what: str) -> TranslationError:
     return TranslationError(f"{what} cannot be written in C. Fix: leave it to engine 'cpu' or 'torch'.")
 
 
-def _function(call: Node) -> Function:
+def called(call: Node) -> Function:
+    """The function that a node calls."""
     return next(f for f in call.graph.functions.values() if f.name == call.args[0])
 
 
-def _called(outputs: Sequence[Node], found: dict[str, Function]) -> dict[str, Function]:
-    """The functions that the outputs call, each after those that it calls itself."""
+def functions_of(outputs: Sequence[Node], found: dict[str, Function] | None = None) -> dict[str, Function]:
+    """The functions that the outputs call, by name, each after those that it calls itself."""
+    found = {} if found is None else found
     for node in needed(outputs):
         if node.op == "call" and node.args[0] not in found:
-            function = _function(node)
-            _called(function.outputs, found)
+            function = called(node)
+            functions_of(function.outputs, found)
             found[function.name] = function
     return found
 
 
 def functions_source(outputs: Sequence[Node], real: str) -> str:
     """What the outputs call, to be printed once before all that call it."""
-    return "".join(formula_source(f.name, f.inputs, f.outputs, real) for f in _called(outputs, {}).values())
+    return "".join(formula_source(f.name, f.inputs, f.outputs, real) for f in functions_of(outputs).values())
 
 
-def formula_source(name: str, inputs: Sequence[Node], outputs: Sequence[Node], real: str) -> str:
+def formula_source(
+    name: str, inputs: Sequence[Node], outputs: Sequence[Node], real: str, qualifier: str = "LG_FUNCTION"
+) -> str:
     """The function `lg_<name>` of the inputs: it returns the output, or a struct with members v0, v1, ...
 
-    `functions_source` must stand before it.
+    `functions_source` must stand before it; `qualifier` is what its declaration begins with.
 
     Raises:
         TranslationError: naming what has no place in a formula.
     """
     printer = CPrinter(real)
     parameters = [f"{printer.type(node)} {input_name(node)}" for node in inputs]
-    return _printed(
-        name, parameters, printer.lines(needed(outputs)), outputs, [printer.name(o) for o in outputs], printer
-    )
+    values = [printer.name(o) for o in outputs]
+    return _printed(name, parameters, printer.lines(needed(outputs)), outputs, values, printer, qualifier)
 
 
 def _printed(
-    name: str, parameters: list[str], lines: list[str], outputs: Sequence[Node], values: list[str], printer: CPrinter
+    name: str,
+    parameters: list[str],
+    lines: list[str],
+    outputs: Sequence[Node],
+    values: list[str],
+    printer: CPrinter,
+    qualifier: str = "LG_FUNCTION",
 ) -> str:
     text = []
     result, value = printer.type(outputs[0]), values[0]
@@ -218,7 +254,7 @@ def _printed(
         result, value = f"lg_{name}_values", f"{{{', '.join(values)}}}"
         members = " ".join(f"{printer.type(output)} v{k};" for k, output in enumerate(outputs))
         text.append(f"struct {result} {{ {members} }};")
-    text.append(f"LG_FUNCTION {result} lg_{name}({', '.join(parameters)}) {{")
+    text.append(f"{qualifier} {result} lg_{name}({', '.join(parameters)}) {{")
     text += [f"    {line}" for line in [*lines, f"return {value};"]]
     return "\n".join([*text, "}", ""])
 

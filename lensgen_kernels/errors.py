@@ -1,4 +1,4 @@
-"""What can go wrong in a translation, and where it stands."""
+"""What can go wrong in a translation, and where it stands; and on the way to a device."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ import torch
 
 class TranslationError(TypeError):
     """A formula does something that cannot be translated; the message names file, line and the fix."""
+
+
+class CompilationError(RuntimeError):
+    """The text of a CUDA kernel does not compile; the message holds the compiler's first lines."""
+
+
+class DeviceError(RuntimeError):
+    """A CUDA device that kernels cannot run on; the message names what is missing and how to get it."""
 
 
 _HERE = str(Path(__file__).parent)

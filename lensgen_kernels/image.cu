@@ -214,7 +214,7 @@ LG_FUNCTION void lg_add_slots(const lg_inputs& in, int image, int first_tile, in
 
 // ---- light ----------------------------------------------------------------------------------------------------------
 
-LG_FUNCTION void lg_shine(const lg_inputs& in, int first_tile, int tiles, int sub, lg_memory<float> once,
+LG_FUNCTION void lg_shine(const lg_inputs& in, int image, int first_tile, int tiles, int sub, lg_memory<float> once,
                           lg_memory<float> sum_x, lg_memory<float> sum_y, lg_memory<float> wide_x,
                           lg_memory<float> wide_y, lg_memory<float> light) {
     LG_EACH(t, tiles * 32) {
@@ -234,7 +234,7 @@ LG_FUNCTION void lg_shine(const lg_inputs& in, int first_tile, int tiles, int su
                     ax[p] += lg_far_at(wide_x, t, row), ay[p] += lg_far_at(wide_y, t, row);
                 }
             }
-            lg_shine_at<LG_P>(x, y, ax, ay, light_of, once, in);
+            lg_shine_at<LG_P>(x, y, ax, ay, light_of, once, in, image);
             LG_UNROLL for (int p = 0; p < LG_P; p++) {
                 const int row = rays.row + 2 * (first + p), at = row * LG_WIDTH + rays.column;
                 if (row < LG_HEIGHT && rays.column < LG_WIDTH) {
@@ -318,7 +318,7 @@ LG_FUNCTION void lg_write(const lg_inputs& in, int image, lg_memory<float> once,
         LG_UNROLL for (int k = 0; k < 4; k++) {
             const int p = 4 * t + k;
             values[k] = LG_PIXELS % 4 == 0 || p < LG_PIXELS ? lg_noise(pixels[p], k, u, once) : 0.0f;
-            if (!(fabsf(values[k]) <= 3.4e38f)) lg_least(in.bad, image);
+            if (!(fabsf(values[k]) <= 3.4e38f)) in.bad[image] = true;
         }
         if (LG_PIXELS % 4 == 0) {
             lg_store4_global(in.out, (long long)image * LG_PIXELS + 4 * t, {values[0], values[1], values[2], values[3]});
@@ -337,6 +337,7 @@ LG_KERNEL(LG_BLOCKS_AT_ONCE) lg_render(LG_ARGUMENT lg_inputs in) {
     const lg_memory<float> wide_x = lg_place<float>(shared, LG_AT_WIDE_X), wide_y = lg_place<float>(shared, LG_AT_WIDE_Y);
     for (int image = LG_BLOCK; image < (int)in.images; image += LG_BLOCKS) {
         lg_stage(in, image, once);
+        LG_EACH(t, 1) in.bad[image] = false;
         LG_BARRIER();
         LG_ROLLED for (int sub = 0; sub < LG_SUB * LG_SUB; sub++) {
             LG_ROLLED for (int first_tile = 0; first_tile < LG_TILES; first_tile += LG_BAND) {
@@ -349,12 +350,13 @@ LG_KERNEL(LG_BLOCKS_AT_ONCE) lg_render(LG_ARGUMENT lg_inputs in) {
                     }
                     lg_add_all_slots(in, image, first_tile, tiles, sub, batch, sum_x, sum_y, node_x, node_y);
                     if (LG_FAR) {
+                        LG_BARRIER();  // an image without slots has passed none
                         lg_widen(tiles, node_x, wide_x);
                         lg_widen(tiles, node_y, wide_y);
                         LG_BARRIER();
                     }
                 }
-                lg_shine(in, first_tile, tiles, sub, once, sum_x, sum_y, wide_x, wide_y, LG_LIGHT);
+                lg_shine(in, image, first_tile, tiles, sub, once, sum_x, sum_y, wide_x, wide_y, LG_LIGHT);
                 if (LG_FAR) LG_BARRIER();  // what is wide is made anew
             }
         }

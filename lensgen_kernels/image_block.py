@@ -18,16 +18,17 @@ import numpy as np
 
 from lensgen_kernels import block_layout, far_field, fast_math, tables
 from lensgen_kernels.block_layout import Geometry, Layout
+from lensgen_kernels.body import uniform_conditions
 from lensgen_kernels.c_source import PRELUDE, CPrinter, functions_source
 from lensgen_kernels.filters import Filter
 from lensgen_kernels.graph import Graph
-from lensgen_kernels.body import uniform_conditions
 from lensgen_kernels.node import ARRAY, BOOL, INT, UNIFORM, VARYING, Node
 from lensgen_kernels.primitives import Stack
 from lensgen_kernels.program import ImageProgram, NoiseTerm, Term
-from lensgen_kernels.translate import needed, substituted, traced, uniform_conditions
+from lensgen_kernels.translate import needed, substituted, traced
 
 _HERE = Path(__file__).parent
+SKELETON = _HERE / "image.cu"
 _MOST_CASES = 4  # variants of a formula for conditions that hold for a whole system; further ones choose ray by ray
 _RAYS_AT_ONCE = 4
 _UNROLLED_TAPS = 40
@@ -164,6 +165,7 @@ class _Block:
         self.texts: list[str] = []  # of functions that formulas call
         self.scalars = self.slots = self.slotted = self.arrays = 0
         self.stage: list[str] = []  # jobs of single threads: what is worked out once an image
+        self.stage_slots: list[str] = []  # of lights: a thread a slot
         self.once = 0  # floats
 
     def traced(self, term: Term, outputs: int) -> tuple[tuple[Node, ...], list[Node]]:
@@ -184,18 +186,32 @@ class _Block:
     def _job(self, lines: list[str]) -> None:
         self.stage += [f"case {sum(line.startswith('case') for line in self.stage)}: {{", *_indented(lines), "} break;"]
 
-    def _unslotted(self, term: Term, outputs: int, x: str, y: str, write: Callable[[list[str]], list[str]]) -> list[str]:
-        """Lines that work out a term for LG_P rays; its part that is worked out once becomes a job."""
+    def _term(self, term: Term, outputs: int, x: str, y: str, write: Callable[[list[str]], list[str]]) -> list[str]:
+        """Lines that work out a term for COUNT rays; its part that is worked out once becomes a job."""
         values, parameters = self.traced(term, outputs)
         once = _Once(self.printer)
         formula = _Formula(values, once)
-        load = []
-        for k, _ in enumerate(parameters):
-            load.append(f"const float in_p{k} = lg_number(in.scalar[{self.scalars + k}], image);")
-        self.scalars += len(parameters)
-        at = self.once
-        self._job([f"const lg_memory<float> own = once + {at};", *load, *once.store("own")])
-        self.once += len(once.kept)
+        at, size = self.once, len(once.kept)
+        if term.slotted:
+            load = self._slot_numbers(parameters)
+            most = self.geometry.slots[self.slotted]
+            count = _count(self.slotted, most)
+            self.stage_slots += [
+                f"LG_EACH(slot, {count}) {{",
+                *_indented([f"const lg_memory<float> own = once + ({at} + {size} * slot);", *load, *once.store("own")]),
+                "}",
+            ]
+            self.slotted, self.once = self.slotted + 1, at + size * most
+            place = f"once + ({at} + {size} * slot)"
+        else:
+            load = [
+                f"const float in_p{k} = lg_number(in.scalar[{self.scalars + k}], image);"
+                for k in range(len(parameters))
+            ]
+            self.scalars += len(parameters)
+            place = f"once + {at}"
+            self._job([f"const lg_memory<float> own = {place};", *load, *once.store("own")])
+            self.once = at + size
 
         def body(lines: list[str], names: list[str]) -> list[str]:
             return [
@@ -204,9 +220,15 @@ class _Block:
                 "}",
             ]
 
-        lines = [*self._array_lines(term), f"const lg_memory<float> own = once + {at};", *formula.lines("own", body)]
+        lines = [*self._array_lines(term), f"const lg_memory<float> own = {place};", *formula.lines("own", body)]
         self.arrays += len(term.arrays)
-        return ["{", *_indented(lines), "}"]
+        head = f"LG_ROLLED for (int slot = 0; slot < {count}; slot++) {{" if term.slotted else "{"
+        return [head, *_indented(lines), "}"]
+
+    def _slot_numbers(self, parameters: list[Node]) -> list[str]:
+        """Lines that read the parameters of a slot."""
+        first, self.slots = self.slots, self.slots + len(parameters)
+        return [f"const float in_p{k} = lg_number(in.slot[{first + k}], image, slot);" for k in range(len(parameters))]
 
     def shine(self) -> str:
         """The function that turns deflections of slots into light, for a few rays."""
@@ -214,7 +236,7 @@ class _Block:
         for term in self.program.mass:
             if not term.slotted:
                 write = lambda v: [f"ax[p] += {v[0]};", f"ay[p] += {v[1]};"]  # noqa: E731
-                lines += self._unslotted(term, 2, "x[p]", "y[p]", write)
+                lines += self._term(term, 2, "x[p]", "y[p]", write)
         scale = ""
         if self.program.scaled:
             self._job([f"once[{self.once}] = lg_number(in.scalar[{self.scalars}], image);"])
@@ -224,10 +246,10 @@ class _Block:
             *((t, (f"x[p] - {scale}ax[p]", f"y[p] - {scale}ay[p]")) for t in self.program.source),
             *((t, ("x[p]", "y[p]")) for t in self.program.lens_light),
         ]:
-            lines += self._unslotted(term, 1, x, y, lambda v: [f"light[p] += {v[0]};"])
+            lines += self._term(term, 1, x, y, lambda v: [f"light[p] += {v[0]};"])
         return _function(
             "template <int COUNT>\nLG_FUNCTION void lg_shine_at(const float* x, const float* y, float* ax, float* ay, "
-            "float* light, lg_memory<float> once, const lg_inputs& in)",
+            "float* light, lg_memory<float> once, const lg_inputs& in, int image)",
             lines,
         )
 
@@ -247,7 +269,7 @@ class _Block:
                 "}",
             ]),
         ]  # fmt: skip
-        far = radial is not None and most >= far_field.MANY
+        far = radial is not None and term.many
         if radial is None:
             radial_functions = {"center_x": ["return 0.0f;"], "center_y": ["return 0.0f;"], "M": ["return 0.0f;"]}
         else:
@@ -263,14 +285,11 @@ class _Block:
                 *of_z.lines("own", lambda lines, names: [*lines, f"return {names[0]};"]),
             ]
         slots = block_layout.Slots(len(once.kept), most, radial is not None, far)
-        load = [
-            f"const float in_p{k} = lg_number(in.slot[{self.slots + k}], image, slot);" for k in range(len(parameters))
-        ]
-        self.slots += len(parameters)
+        load = self._slot_numbers(parameters)
+        self.slotted += 1
         self.arrays += len(term.arrays)
         methods += [
-            _function("static LG_MEMBER int count(const lg_inputs& in, int image)", [
-                f"return (int)min(in.count[{which}].at[image * in.count[{which}].step], {most}LL);"]),
+            _function("static LG_MEMBER int count(const lg_inputs& in, int image)", [f"return {_count(which, most)};"]),
             _function("static LG_MEMBER void stage(const lg_inputs& in, int image, int slot, lg_memory<float> own)",
                       [*load, *once.store("own")]),
             *(_function(f"static LG_MEMBER float {name}(lg_memory<float> own)", radial_functions[name])
@@ -294,12 +313,9 @@ class _Block:
     def noise(self, noise: NoiseTerm | None) -> str:
         """`lg_uniforms`, the random numbers of four pixels, and `lg_noise`, what the detector makes of one."""
         if noise is None:
-            return (
-                "struct lg_uniforms { LG_MEMBER lg_uniforms(const lg_inputs&, long long, int) {} };\n"
-                + _function(
-                    "LG_FUNCTION float lg_noise(float clean, int, const lg_uniforms&, lg_memory<float>)",
-                    ["return clean;"],
-                )
+            return "struct lg_uniforms { LG_MEMBER lg_uniforms(const lg_inputs&, long long, int) {} };\n" + _function(
+                "LG_FUNCTION float lg_noise(float clean, int, const lg_uniforms&, lg_memory<float>)",
+                ["return clean;"],
             )
         usual, condition = _noise_values(noise, rare=False)
         all_cases, _ = _noise_values(noise, rare=True)
@@ -379,9 +395,9 @@ class _Block:
 
     def written(self) -> ImageBlock:
         geometry = self.geometry
-        shine_text = self.shine()
         slotted = [t for t in self.program.mass if t.slotted]
-        structs = [self.slot_struct(t, k, most) for k, (t, most) in enumerate(zip(slotted, geometry.slots, strict=True))]
+        structs = [self.slot_struct(t, k, geometry.slots[k]) for k, t in enumerate(slotted)]
+        shine_text = self.shine()
         noise_text = self.noise(self.program.noise)
         optics_text = self.optics()
         layout = block_layout.layout(self.program, geometry, self.once, [slots for _, slots in structs])
@@ -396,6 +412,7 @@ class _Block:
                 *_indented(_indented(self.stage)),
                 "    }",
                 "}",
+                *self.stage_slots,
             ],
         )
         calls = [
@@ -408,7 +425,7 @@ class _Block:
             "lg_memory<float> node_y)",
             calls,
         )
-        skeleton = (_HERE / "image.cu").read_text()
+        skeleton = SKELETON.read_text()
         mark = "// ---- light ---"
         before, after = skeleton.split(mark, 1)
         text = "\n".join(
@@ -431,6 +448,11 @@ class _Block:
             ]
         )
         return ImageBlock(text, inputs, layout)
+
+
+def _count(which: int, most: int) -> str:
+    """How many slots an image uses; never more than there is room for."""
+    return f"(int)min(in.count[{which}].at[image * in.count[{which}].step], {most}LL)"
 
 
 def _noise_values(noise: NoiseTerm, rare: bool) -> tuple[tuple[Node, ...], Node | None]:
@@ -489,7 +511,7 @@ def _inputs(block: _Block) -> tuple[np.dtype, str]:
     fields: list[tuple[str, str, object, int]] = [
         ("float*", "out", pointer, 1),
         ("float*", "workspace", pointer, 1),
-        ("int*", "bad", pointer, 1),
+        ("bool*", "bad", pointer, 1),
         ("const long long*", "index", pointer, 1),
         ("const float*", "x_axis", pointer, 1),
         ("const float*", "y_axis", pointer, 1),
@@ -524,7 +546,9 @@ _COLUMNS = """\
 struct lg_column { const float* at; long long step; };
 struct lg_whole_column { const long long* at; long long step; };"""
 _READS = """\
-LG_FUNCTION float lg_number(const lg_column& c, int image, int slot = 0) { return c.at[lg_opaque(image) * c.step + slot]; }
+LG_FUNCTION float lg_number(const lg_column& c, int image, int slot = 0) {
+    return c.at[lg_opaque(image) * c.step + slot];
+}
 """
 
 

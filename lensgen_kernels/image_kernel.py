@@ -3,149 +3,24 @@
 For each image: for chunks of rays, the deflections of all lenses are added up, the light is looked up where the rays
 arrive; then the optics (averages and point-spread function) filter the rays to pixels, and the noise is added as the
 image is written. What depends on the system alone is worked out before the rays, slot by slot where there are slots.
+Where hundreds of slots have a far field, a chunk is 16 tiles of rays instead of rows, see `tiles`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
-from typing import TypeAlias
 
-from lensgen_kernels import fast_math, filters, tables
+from lensgen_kernels import far_kernel, filters, tables
+from lensgen_kernels.body import Body
 from lensgen_kernels.correlate import CORRELATE
 from lensgen_kernels.filters import DenseFilter, Filter
-from lensgen_kernels.graph import Graph
 from lensgen_kernels.node import BOOL, UNIFORM, VARYING, Node
-from lensgen_kernels.numba_source import NumbaPrinter, printable
-from lensgen_kernels.primitives import Stack
-from lensgen_kernels.program import ImageProgram, NoiseTerm, Term
-from lensgen_kernels.source import Source
-from lensgen_kernels.translate import needed, substituted, traced
+from lensgen_kernels.program import ImageProgram, NoiseTerm
+from lensgen_kernels.translate import needed, traced
 
 CHUNK = 1024  # rays: what a chunk's loops read and write stays in the first-level cache
-_JAM = 4  # slots whose deflections are added in one pass over a chunk, where the formula is short
-_SHORT = 24  # operations
-_MOST_CASES = 4  # loops for conditions that hold for a whole system; further conditions choose ray by ray
-
-Write: TypeAlias = Callable[[list[str]], list[str]]  # names of values -> the lines that store them
-
-
-def _uniform_conditions(outputs: tuple[Node, ...]) -> list[Node]:
-    """Conditions that hold for all rays or none, and choose between values that vary."""
-    return [n.args[0] for n in needed(outputs) if n.op == "where" and n.rate == VARYING and n.args[0].rate <= UNIFORM]
-
-
-class Body:
-    """Writes the loops of one renderer."""
-
-    def __init__(self, program: ImageProgram) -> None:
-        self.program = program
-        self.source = Source()
-        self.constants: dict[str, str] = {}
-        self.scalars = 0  # numbers a system, in the order in which terms without slots take them
-        self.slotted = 0
-        self.arrays = 0  # stacks of images, in the order in which terms are worked out
-        self.tables: dict[int, tables.Radial] = {}  # by the number of the term with slots
-
-    def find_tables(self) -> None:
-        """The terms with slots that are smooth circular lenses, and costly enough for a table each slot."""
-        slotted = [t for t in self.program.terms if t.slotted]
-        for which, term in enumerate(slotted):
-            if not term.smooth:
-                continue
-            (ax, ay), _ = self.traced(term, 1, 2)
-            radial = tables.radial(ax, ay)
-            if radial is not None:
-                self.tables[which] = radial
-
-    def printer(self, prefix: str) -> NumbaPrinter:
-        return NumbaPrinter("float32", prefix, self.constants)
-
-    def lines(self, printer: NumbaPrinter, nodes: list[Node]) -> None:
-        for line in printer.lines(nodes):
-            self.source.line(line)
-
-    def graph(self) -> Graph:
-        return Graph(lowering=fast_math.LOWERING)
-
-    def traced(self, term: Term, jam: int, outputs: int) -> tuple[tuple[Node, ...], list[list[str]]]:
-        """The summed values of `jam` slots of a term, and the names of their parameters."""
-        graph = self.graph()
-        x, y = graph.input("x", VARYING), graph.input("y", VARYING)
-        names = [[f"p{slot}_{k}" for k in range(term.parameters)] for slot in range(jam)]
-        stacks = [Stack(graph, f"array{self.arrays + k}", shape) for k, shape in enumerate(term.arrays)]
-        sums: tuple[Node, ...] = ()
-        for slot in names:
-            parameters = [graph.input(name, UNIFORM) for name in slot]
-            values = traced(graph, term.formula, [x, y, *parameters, *stacks, *term.statics], outputs)
-            sums = tuple(a + b for a, b in zip(sums, values, strict=True)) if sums else values
-        return sums, names
-
-    def term(self, term: Term, number: int, outputs: int, rays: list[str], write: Write) -> None:
-        """The loops that add one term to a chunk. `rays` are the lines that set x and y."""
-        self._term(term, number, outputs, rays, write)
-        self.arrays += len(term.arrays)
-
-    def _term(self, term: Term, number: int, outputs: int, rays: list[str], write: Write) -> None:
-        if not term.slotted:
-            values, names = self.traced(term, 1, outputs)
-            for name in names[0]:
-                self.source.line(f"{name} = scalars[b, {self.scalars}]")
-                self.scalars += 1
-            self.loops(values, f"m{number}_", rays, write)
-            return
-        which, self.slotted = self.slotted, self.slotted + 1
-        slots, count = f"slots{which}", f"counts{which}"
-        values, names = self.traced(term, 1, outputs)
-        if which in self.tables:
-            load = [f"{name} = {slots}[b, slot, {k}]" for k, name in enumerate(names[0])]
-            tables.add_from_table(self, which, self.tables[which], values, f"m{number}_", load, rays, write)
-            return
-        jam = _JAM if len([n for n in printable(needed(values)) if n.rate == VARYING]) <= _SHORT else 1
-        self.source.line("slot = 0")
-        for width in (jam, 1) if jam > 1 else (1,):
-            values, names = self.traced(term, width, outputs)
-            with self.source.block(f"while slot + {width} <= {count}[b]:"):
-                for s, slot in enumerate(names):
-                    for k, name in enumerate(slot):
-                        self.source.line(f"{name} = {slots}[b, slot + {s}, {k}]")
-                self.loops(values, f"m{number}_", rays, write)
-                self.source.line(f"slot += {width}")
-
-    def loops(
-        self,
-        values: tuple[Node, ...],
-        prefix: str,
-        rays: list[str],
-        write: Write,
-        only: str | None = None,
-        cases: int = 0,
-    ) -> None:
-        """A loop over the chunk that works out `values`; one for each of the `cases` where a condition is the system's.
-
-        With `only`, rays for which that condition does not hold are passed over.
-        """
-        conditions = _uniform_conditions(values)
-        printer = self.printer(prefix)
-        if conditions and cases < _MOST_CASES:
-            condition = conditions[0]
-            self.lines(printer, needed((condition,)))
-            for holds in (True, False):
-                with self.source.block(f"if {printer.name(condition)}:" if holds else "else:"):
-                    self.loops(substituted(values, condition, holds), prefix, rays, write, only, 2 * max(cases, 1))
-            return
-        nodes = needed(values)
-        self.lines(printer, [n for n in nodes if n.rate <= UNIFORM])
-        with self.source.block("for p in range(n):"):
-            for line in rays:
-                self.source.line(line)
-            if only is not None:
-                with self.source.block(f"if not ({only}):"):
-                    self.source.line("continue")
-            self.lines(printer, [n for n in nodes if n.rate == VARYING])
-            for line in write([printer.name(v) for v in values]):
-                self.source.line(line)
+_OVER_RAYS = ("for base in range(0, rays, CHUNK):", "n = min(CHUNK, rays - base)")
 
 
 def _store(places: list[tuple[str, str, str]], first: bool, values: list[str]) -> list[str]:
@@ -161,20 +36,22 @@ def _rays(body: Body) -> None:
     """Everything from rays to `light[ray]`."""
     program, source = body.program, body.source
     image_plane = ["x = get(px, base + p)", "y = get(py, base + p)"]
-    with source.block("for base in range(0, rays, CHUNK):"):
-        source.line("n = min(CHUNK, rays - base)")
+    light, ray = ("glow", "p") if body.far else ("light", "base + p")
+    with source.blocks(far_kernel.OVER_TILES if body.far else _OVER_RAYS):
         # many small deflections are added to one another before large ones: that loses less to rounding
         mass = sorted(program.mass, key=lambda term: not term.slotted)
-        slotted_first = bool(mass) and mass[0].slotted
-        if slotted_first or not program.mass:
-            with source.block("for p in range(n):"):
+        slotted = sum(term.slotted for term in mass)
+        if slotted or not mass:
+            with source.block(f"for p in range({'STRIDE' if body.far else 'n'}):"):
                 source.line("put(ax, p, zero)")
                 source.line("put(ay, p, zero)")
-        number = 0
         for k, term in enumerate(mass):
-            first = k == 0 and not slotted_first
-            body.term(term, number, 2, image_plane, partial(_store, [("ax", "p", ""), ("ay", "p", "")], first))
-            number += 1
+            if body.far and k == slotted:
+                far_kernel.interpolate(source)
+            first = k == slotted == 0
+            body.term(term, k, 2, image_plane, partial(_store, [("ax", "p", ""), ("ay", "p", "")], first))
+        if body.far and slotted == len(mass):
+            far_kernel.interpolate(source)
         if program.scaled:
             source.line(f"scale = scalars[b, {body.scalars}]")
             body.scalars += 1
@@ -183,11 +60,12 @@ def _rays(body: Body) -> None:
         lights = [(t, source_plane) for t in program.source] + [(t, image_plane) for t in program.lens_light]
         if not lights or lights[0][0].slotted:
             with source.block("for p in range(n):"):
-                source.line("put(light, base + p, zero)")
+                source.line(f"put({light}, {ray}, zero)")
         for k, (term, rays) in enumerate(lights):
             first = k == 0 and not term.slotted
-            body.term(term, number, 1, rays, partial(_store, [("light", "base + p", "area * ")], first))
-            number += 1
+            body.term(term, len(mass) + k, 1, rays, partial(_store, [(light, ray, "area * ")], first))
+        if body.far:
+            source.line(f"lay_rows(light, {light}, tile, group, height, width)")
 
 
 def _optics(body: Body) -> str:
@@ -259,11 +137,9 @@ def _noise_values(body: Body, noise: NoiseTerm, rare: bool) -> tuple[tuple[Node,
 def image_source(program: ImageProgram) -> str:
     """The text of a module with a function `render`; see `lensgen_kernels.cpu` for what it takes."""
     body = Body(program)
-    if program.tabulated:
-        body.find_tables()
     source = body.source
     noise = program.noise
-    slotted = sum(t.slotted for t in program.terms)
+    slotted = len(body.slotted_terms)
     arguments = [
         "out", "scalars", "px", "py", "rays", "height", "width", "area", "exposures", "index", "keys", "detector",
         *(f"weights{k}" for k in range(len(program.filters))), "choice",
@@ -274,11 +150,16 @@ def image_source(program: ImageProgram) -> str:
     source.line('@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})')
     with source.block(f"def render({', '.join(arguments)}):"):
         source.line("pixels = out.size // exposures.size")
-        source.line("x_last = px[rays - 1]")
-        source.line("y_last = py[rays - 1]")
+        if body.far:
+            far_kernel.lay_tiles(source)
+        else:
+            source.line("last_ray = rays - 1")
+        source.line("x_last = px[last_ray]")
+        source.line("y_last = py[last_ray]")
         margin = max((f.taps + f.before for f in program.filters if isinstance(f, Filter)), default=0)
         for name, size in (
-            ("ax", "CHUNK"), ("ay", "CHUNK"), ("light", "rays + LANES"), ("spare", "rays + LANES"),
+            *((name, "STRIDE" if body.far else "CHUNK") for name in ("ax", "ay")),
+            *((("glow", "CHUNK"),) if body.far else ()), ("light", "rays + LANES"), ("spare", "rays + LANES"),
             ("row", f"width + LANES + {margin}"),
             *((f"u_{u}", "pixels + 3") for u in (noise.uniforms if noise else ())),
         ):  # fmt: skip
@@ -289,10 +170,15 @@ def image_source(program: ImageProgram) -> str:
             if isinstance(filter, DenseFilter):
                 filters.allocate(source, filter, k, divisor)
         for which in body.tables:
-            tables.allocate(source, which)
+            tables.allocate(source, which, which in body.far)
+        closed = {which: radial for which, radial in body.far.items() if which not in body.tables}
+        for which in closed:
+            far_kernel.allocate(source, which)
         with source.block("for b in range(first, last):"):
             for which, radial in body.tables.items():
                 tables.fill(body, which, radial)
+            for which, radial in closed.items():
+                far_kernel.fill(body, which, radial)
             _rays(body)
             _noise(body, _optics(body))
     constants = [f"{name} = {text}" for text, name in body.constants.items()]
@@ -308,6 +194,7 @@ _HEAD = [
     "from lensgen_kernels.lanes import *",
     "from lensgen_kernels.support import scratch, uniforms",
     "from lensgen_kernels.tables import NODES, WEIGHTS",
+    "from lensgen_kernels.tiles import *",
     "",
     f"CHUNK = {CHUNK}",
     "zero = np.float32(0.0)",

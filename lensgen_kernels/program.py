@@ -19,6 +19,7 @@ class Term:
         slotted: whether a system has several of it.
         smooth: whether a deflection may be interpolated between radii.
         arrays: the shape of each of its stacks of images, `[n, h, w]`.
+        many: whether it has room for so many slots (`far_field.MANY`) that smooth circular lenses get a far field.
     """
 
     formula: Callable
@@ -27,6 +28,7 @@ class Term:
     slotted: bool = False
     smooth: bool = False
     arrays: tuple[tuple[int, ...], ...] = ()
+    many: bool = False
 
 
 @dataclass(frozen=True)

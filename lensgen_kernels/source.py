@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 
 class Source:
@@ -20,6 +20,23 @@ class Source:
         self.line(head)
         with self.nested():
             yield
+
+    @contextlib.contextmanager
+    def blocks(self, lines: Iterable[str]) -> Iterator[None]:
+        """What is written inside is indented below those of the lines that end with a colon."""
+        with contextlib.ExitStack() as stack:
+            for line in lines:
+                self.line(line)
+                if line.endswith(":"):
+                    stack.enter_context(self.nested())
+            yield
+
+    @contextlib.contextmanager
+    def braces(self, head: str = "") -> Iterator[None]:
+        """As `block`, in C: within braces after `head`."""
+        with self.block(f"{head} {{".lstrip()):
+            yield
+        self.line("}")
 
     @contextlib.contextmanager
     def nested(self) -> Iterator[None]:

@@ -24,7 +24,7 @@ from lensgen_kernels.numba_source import printable
 from lensgen_kernels.translate import needed, replaced
 
 if TYPE_CHECKING:
-    from lensgen_kernels.image_kernel import Body, Write
+    from lensgen_kernels.body import Body, Write
     from lensgen_kernels.source import Source
 
 _COSTLY = 50  # operations a ray
@@ -40,6 +40,14 @@ NODES = np.array(
 # values at the nodes -> coefficients of powers of (mantissa - 1.5)
 WEIGHTS = np.linalg.inv(np.vander(NODES[:_COUNT].astype(np.float64) - 1.5, increasing=True)).astype(np.float32)
 _BETWEEN = [[float(node - np.float32(1.5)) ** k for k in range(_COUNT)] for node in NODES[_COUNT:]]
+
+
+_OVER_LEFT = (  # vectors in which rays were too close for the table
+    "while left != 0:",
+    f"begin = lowest_bit(left) * {LANES}",
+    "left = left & (left - 1)",
+    f"for p in range(begin, begin + {LANES}):",
+)
 
 
 @lru_cache(maxsize=1)
@@ -75,8 +83,27 @@ def _offset(d: Node, axis: str) -> Node | None:
     return center if center.rate <= UNIFORM else None
 
 
-def radial(ax: Node, ay: Node) -> Radial | None:
-    """The deflection (ax, ay) as M(z) (dx, dy), if that is what it is and M is costly."""
+def _scale(node: Node, d: Node) -> tuple[Node, bool] | None:
+    """s of d s or d / s, and whether it divides."""
+    if node.op not in ("mul", "div") or node.operands[0] is not d or node.operands[1].rate > UNIFORM:
+        return None
+    return node.operands[1], node.op == "div"
+
+
+def _scaled_squares(M: Node, dx: Node, dy: Node) -> list[tuple[Node, Node, bool]]:
+    """The nodes of M that are (dx s)^2 + (dy s)^2 or (dx / s)^2 + (dy / s)^2, with s and whether it divides."""
+    found = []
+    for node in needed((M,)):
+        if node.op != "add" or any(a.op != "mul" or a.operands[0] is not a.operands[1] for a in node.operands):
+            continue
+        x, y = (_scale(a.operands[0], d) for a, d in zip(node.operands, (dx, dy), strict=True))
+        if x is not None and y is not None and x[0] is y[0] and x[1] == y[1]:
+            found.append((node, *x))
+    return found
+
+
+def circular(ax: Node, ay: Node) -> Radial | None:
+    """The deflection (ax, ay) as M(z) (dx, dy), if that is what it is."""
     if ax.op != "mul" or ay.op != "mul":
         return None
     for M, dx in _factors(ax):
@@ -84,45 +111,57 @@ def radial(ax: Node, ay: Node) -> Radial | None:
             center_x, center_y = _offset(dx, "x"), _offset(dy, "y")
             if M is not other or center_x is None or center_y is None:
                 continue
-            graph = M.graph
-            before = len(graph.nodes)
-            z = dx * dx + dy * dy
-            if len(graph.nodes) > before:  # the formula has no such node
+            z = M.graph.input("z", VARYING)
+            by = {dx * dx + dy * dy: z}
+            for node, scale, divides in _scaled_squares(M, dx, dy):
+                by[node] = z / (scale * scale) if divides else z * (scale * scale)
+            (of_z,) = replaced((M,), by)
+            if any(n.op == "input" and n.args[0] in ("x", "y") for n in needed((of_z,))):
                 return None
-            z_input = graph.input("z", VARYING)
-            (of_z,) = replaced((M,), {z: z_input})
-            nodes = needed((of_z,))
-            if any(n.op == "input" and n.args[0] in ("x", "y") for n in nodes):
-                return None
-            if sum(n.rate == VARYING for n in printable(nodes)) < _COSTLY:
-                return None
-            return Radial(of_z, z_input, center_x, center_y)
+            return Radial(of_z, z, center_x, center_y)
     return None
 
 
-def allocate(source: Source, which: int) -> None:
+def costly(radial: Radial) -> bool:
+    """Whether M takes so many operations that a table is faster."""
+    return sum(n.rate == VARYING for n in printable(needed((radial.M,)))) >= _COSTLY
+
+
+def radial(ax: Node, ay: Node) -> Radial | None:
+    """The deflection (ax, ay) as M(z) (dx, dy), if that is what it is and M is costly."""
+    found = circular(ax, ay)
+    return found if found is not None and costly(found) else None
+
+
+def allocate(source: Source, which: int, far: bool) -> None:
     """The arrays that hold the tables of one term."""
     source.line(f"slots_max{which} = slots{which}.shape[1]")
     source.line(f"table{which} = scratch(slots_max{which} * {LANES * _COUNT}, poison)")
     source.line(f"inner{which} = scratch(slots_max{which}, poison)")
     source.line(f"z_nodes{which} = scratch({LANES * len(NODES)}, poison)")
     source.line(f"values{which} = scratch({LANES * len(NODES)}, poison)")
+    if far:
+        source.line(f"near{which} = scratch(slots_max{which}, poison)")
+
+
+def reach(source: Source, cx: str, cy: str) -> None:
+    """Square of the greatest distance from a lens to any ray."""
+    source.line(f"reach_x = larger(size(px[0] - {cx}), size(x_last - {cx}))")
+    source.line(f"reach_y = larger(size(py[0] - {cy}), size(y_last - {cy}))")
+    # a little more, so that no ray is beyond the last octave by its rounding
+    source.line("reach = (reach_x * reach_x + reach_y * reach_y) * np.float32(1.000001)")
 
 
 def fill(body: Body, which: int, radial: Radial) -> None:
     """The tables of all slots of one system."""
     source, printer = body.source, body.printer(f"f{which}_")
-    slotted = [t for t in body.program.terms if t.slotted]
     with source.block(f"for slot in range(counts{which}[b]):"):
-        for k in range(slotted[which].parameters):
+        for k in range(body.slotted_terms[which].parameters):
             source.line(f"p0_{k} = slots{which}[b, slot, {k}]")
         nodes = needed((radial.M,))
         body.lines(printer, [n for n in needed((radial.M, radial.center_x, radial.center_y)) if n.rate <= UNIFORM])
         cx, cy = printer.name(radial.center_x), printer.name(radial.center_y)
-        source.line(f"reach_x = larger(size(px[0] - {cx}), size(x_last - {cx}))")
-        source.line(f"reach_y = larger(size(py[0] - {cy}), size(y_last - {cy}))")
-        # a little more, so that no ray is beyond the last octave by its rounding
-        source.line("reach = (reach_x * reach_x + reach_y * reach_y) * np.float32(1.000001)")
+        reach(source, cx, cy)
         source.line("top = shr(bits(reach), np.int32(23))")
         source.line(f"first_octave = isub(top, np.int32({LANES - 1}))")
         with source.block(f"for lane in range({LANES}):"):
@@ -151,6 +190,14 @@ def fill(body: Body, which: int, radial: Radial) -> None:
         source.line(
             f"inner{which}[slot] = np.float32(-1.0) if bad != 0 else from_bits(shl(first_octave, np.int32(23)))"
         )
+        if which in body.far:
+            source.line("t = from_bits(ior(iand(bits(reach), np.int32(0x7FFFFF)), np.int32(0x3F800000)))")
+            source.line("t = t - np.float32(1.5)")
+            source.line(f"entry = start + (top & {LANES - 1})")
+            source.line(f"mass = get(table{which}, entry + {RADIAL_DEGREE * LANES})")
+            for k in reversed(range(RADIAL_DEGREE)):
+                source.line(f"mass = mass * t + get(table{which}, entry + {k * LANES})")
+            source.line(f"near{which}[slot] = near_square(mass * reach, half, inner{which}[slot])")
 
 
 def add_from_table(
@@ -169,7 +216,11 @@ def add_from_table(
         with source.block("if limit < zero:"):
             body.loops(values, prefix, rays, write)
             source.line("continue")
-        call = f"add_radial(ax, ay, px, py, base, n, {cx}, {cy}, table{which}, slot * {LANES * _COUNT}, limit)"
-        with source.block(f"if {call} != 0:"):
-            near = f"(x - {cx}) * (x - {cx}) + (y - {cy}) * (y - {cy}) < limit"
-            body.loops(values, prefix, rays, write, near)
+        entry = f"{cx}, {cy}, table{which}, slot * {LANES * _COUNT}, limit"
+        call = f"add_radial(ax, ay, px, py, base, n, {entry})"
+        if which in body.far:
+            tiles = f"tile_x, tile_y, tile, group, near{which}[slot]"
+            call = f"add_radial_to_tiles(ax, ay, px, py, base, {entry}, {tiles})"
+        source.line(f"left = {call}")
+        near = f"(x - {cx}) * (x - {cx}) + (y - {cy}) * (y - {cy}) < limit"
+        body.loops(values, prefix, rays, write, near, over=_OVER_LEFT)

@@ -10,7 +10,7 @@ from typing import Any
 
 from lensgen_kernels.errors import TranslationError, is_ours
 from lensgen_kernels.graph import Graph
-from lensgen_kernels.node import UNIFORM, VARYING, Node
+from lensgen_kernels.node import Node
 
 
 def where_defined(formula: Callable) -> str:
@@ -108,8 +108,3 @@ def replaced(outputs: Sequence[Node], by: Mapping[Node, Node]) -> tuple[Node, ..
 def substituted(outputs: Sequence[Node], condition: Node, holds: bool) -> tuple[Node, ...]:
     """The outputs where `condition` is known: its choices are made."""
     return replaced(outputs, {condition: condition.graph.constant(holds)})
-
-
-def uniform_conditions(outputs: Sequence[Node]) -> list[Node]:
-    """Conditions that hold for all rays or none, and choose between values that vary."""
-    return [n.args[0] for n in needed(outputs) if n.op == "where" and n.rate == VARYING and n.args[0].rate <= UNIFORM]

@@ -6,7 +6,7 @@ Parameters have lenstronomy's names and are rounded to float32, so that everyone
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,7 @@ class Task:
         recipe: lensgen's noise recipe; lenstronomy uses its own, which is lensgen's "lenstronomy".
         device: "cpu" or "cuda".
         seed: of the systems.
+        first: only the first so many of the batch's systems are rendered; 0 for all.
     """
 
     case: Case
@@ -83,12 +84,18 @@ class Task:
     recipe: str = "ccd"
     device: str = "cpu"
     seed: int = 0
+    first: int = 0
 
     psf_fwhm: float = 0.087  # arcsec, the optics of Model I
     psf_truncation: float = 4.0  # sigma
     exposure: float = 1750.0  # s
     read_noise: float = 4.0  # e- per pixel
     sky: float = 0.1659  # e-/s per pixel
+
+    @property
+    def rendered(self) -> int:
+        """Systems that are rendered at a time."""
+        return min(self.first or self.batch, self.batch)
 
     @property
     def psf_weights(self) -> np.ndarray:
@@ -103,10 +110,6 @@ class Task:
         """Rays by which the PSF reaches out."""
         sigma = self.psf_fwhm / (2.0 * math.sqrt(2.0 * math.log(2.0))) / self.pixel_scale * self.supersampling
         return int(self.psf_truncation * sigma + 0.5)
-
-    def few(self, systems: int) -> Task:
-        """The same task with a batch of a few systems."""
-        return replace(self, batch=systems)
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ def as_points(lens: Lens, points: int = VORTEX_POINTS) -> Lens:
 
 
 def draw_systems(task: Task) -> Systems:
-    """The systems of a task, a function of its case, batch, seed and field of view alone."""
+    """The systems of a task, a function of its case, batch, seed and field of view alone; or the first ones of them."""
     rng = np.random.default_rng(task.seed)
     case, batch = task.case, task.batch
 
@@ -169,8 +172,8 @@ def draw_systems(task: Task) -> Systems:
     source |= {**_ellipticity(u, batch), "center_x": u(-0.15, 0.15, batch), "center_y": u(-0.15, 0.15, batch)}
     lenses = [Lens(case.host, host), Lens("shear", shear)]
     lenses += _substructure(case, batch, u)
-    single = [Lens(lens.model, _rounded(lens.parameters)) for lens in lenses]
-    return Systems(tuple(single), _rounded(source))
+    single = [Lens(lens.model, _rounded(lens.parameters, task.rendered)) for lens in lenses]
+    return Systems(tuple(single), _rounded(source, task.rendered))
 
 
 def _substructure(case: Case, batch: int, u: Any) -> list[Lens]:
@@ -189,5 +192,5 @@ def _substructure(case: Case, batch: int, u: Any) -> list[Lens]:
     return [Lens("tnfw", halos | places)]
 
 
-def _rounded(parameters: Arrays) -> Arrays:
-    return {name: values.astype(np.float32).astype(np.float64) for name, values in parameters.items()}
+def _rounded(parameters: Arrays, systems: int) -> Arrays:
+    return {name: values[:systems].astype(np.float32).astype(np.float64) for name, values in parameters.items()}

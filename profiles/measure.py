@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +34,7 @@ class Outcome:
     dtype: str = ""
     notes: str = ""
     processes: int = 1
+    device: str = "cpu"
 
     @property
     def rate(self) -> Spread:
@@ -47,7 +49,12 @@ class Outcome:
 
 
 def compare(
-    members: Sequence[Member], task: Task, rounds: int, seconds: float, say: Callable[[str], None]
+    members: Sequence[Member],
+    task: Task,
+    rounds: int,
+    seconds: float,
+    say: Callable[[str], None],
+    together: float | None = None,
 ) -> list[Outcome]:
     """Prepares everyone, checks their images, then lets them take turns.
 
@@ -55,17 +62,25 @@ def compare(
         rounds: how often each runs.
         seconds: the least time of a run.
         say: told what is being prepared.
+        together: everyone prepares at the same time, which may take so many seconds [s]; None: one after the other.
     """
     outcomes, ready = {}, {}
+    if together is not None:
+        say("setting up")
+        for member in members:
+            member.begin(task)
+    end = time.monotonic() + (together or 0.0)
     expected = parity.reference(task, systems=4)
     for member in members:
-        say(f"{member.name}: setting up")
-        answer = member.prepare(task)
+        if together is None:
+            say(f"{member.name}: setting up")
+        answer = member.prepare(task) if together is None else member.ready(max(0.1, end - time.monotonic()))
         outcome = outcomes[member.name] = Outcome(member.name, processes=len(member.placement))
         if "refused" in answer:
             outcome.refused = answer["refused"]
             continue
         outcome.warm_up, outcome.dtype, outcome.notes = answer["warm_up"], answer["dtype"], answer["notes"]
+        outcome.device = answer["device"]
         if expected is not None and answer["images"] is not None:
             outcome.deviation = parity.deviation(answer["images"], expected, task)
             if outcome.deviation > parity.tolerance(task):
@@ -75,6 +90,9 @@ def compare(
                 )
                 continue
         ready[member.name] = member
+    if together is not None:
+        for name, member in ready.items():
+            outcomes[name].notes = member.choose()
     say("taking turns")
     measures = {name: functools.partial(member.measure, seconds) for name, member in ready.items()}
     for name, runs in alternate(measures, rounds).items():

@@ -18,10 +18,10 @@ from lensgen.errors import ParameterError, lookup, require_whole
 from lensgen.simulator import resolve_device
 from profiles import machine, report
 from profiles.cases import CASES, Task
-from profiles.contenders import entries
+from profiles.contenders import engines_on, entries
 from profiles.machine import usable_cores
 from profiles.plots import draw_bars
-from profiles.team import PREPARE_LIMIT, Process
+from profiles.team import Process, prepare_limit
 from profiles.timing import Spread
 
 MIB = 2**20
@@ -49,6 +49,8 @@ class Memory:
     """Where engines that can use a GPU compute."""
     repeats: int = 3
     """Processes for each engine, case and batch."""
+    budget: float | None = None
+    """What has not begun after so many seconds is left out."""
     out: Path | None = None
     """Results without suffix; profiles/results/memory by default."""
     quick: bool = False
@@ -68,24 +70,25 @@ class Memory:
         resolve_device(self.device)
 
 
-def once(name: str, task: Task, cores: list[int] | None) -> dict[str, Any]:
+def once(name: str, task: Task, cores: list[int] | None, limit: float) -> dict[str, Any]:
     """One process: bytes before and after, or why it refused."""
     process = Process(name, cores)
     try:
         process.tell("memory", (task,))
-        return process.answer(PREPARE_LIMIT)
+        return process.answer(limit)
     except (RuntimeError, TimeoutError) as error:
         return {"refused": str(error)}
     finally:
         process.close()
 
 
-def measure(config: Memory) -> list[dict[str, Any]]:
-    """One record for each engine, case and batch."""
-    default = (*(n for n, e in entries().items() if n.startswith("lensgen ") and not e.presets), "lenstronomy")
+def measure(config: Memory) -> tuple[list[dict[str, Any]], list[str]]:
+    """One record for each engine, case and batch, and those that there was no time for."""
+    default = (*engines_on(config.device), "lenstronomy")
     names, records = config.engines or default, []
     cores = usable_cores()[:1] if config.cores == "one" and config.device == "cpu" else None
-    progress = report.Progress(len(names) * len(config.cases) * len(config.batches))
+    limit = prepare_limit(config.budget)
+    progress = report.Progress(len(names) * len(config.cases) * len(config.batches), config.budget)
     for case in config.cases:
         for batch in config.batches:
             task = Task(
@@ -93,15 +96,16 @@ def measure(config: Memory) -> list[dict[str, Any]]:
                 device=config.device,
             )  # fmt: skip
             for name in names:
-                progress(f"{case}, batch {batch}: {name}")
-                answers = [once(name, task, cores) for _ in range(config.repeats)]
+                if progress.leaves_out(f"{case}, batch {batch}: {name}"):
+                    continue
+                answers = [once(name, task, cores, limit) for _ in range(config.repeats)]
                 refused = next((a["refused"] for a in answers if "refused" in a), "")
                 records.append(
                     {"case": case, "batch": batch, "contender": name, "refused": refused, "samples": answers}
                 )
                 if not refused:
                     records[-1] |= _summary(answers)
-    return records
+    return records, progress.left_out
 
 
 def _summary(answers: list[dict[str, Any]]) -> dict[str, Any]:
@@ -134,9 +138,10 @@ def text_of(content: dict[str, Any]) -> str:
             "# Memory",
             machine.one_line(content["machine"]),
             f"{settings['size']}x{settings['size']} pixels, {settings['supersampling']}^2 rays, noise "
-            f"{settings['noise']}, {settings['cores']} core(s); median of {settings['repeats']} fresh processes. Added "
+            f"{settings['noise']}, {report.place(settings)}; median of {settings['repeats']} fresh processes. Added "
             "is the peak above what the process had before its first image, results included.",
             report.markdown(head, rows),
+            *report.left_out(content),
         ]
     )
 
@@ -148,9 +153,10 @@ def main(argv: list[str] | None = None) -> None:
         config = dataclasses.replace(config, cases=config.cases[:1], batches=(4,), size=16, repeats=1)
     out = report.where(config.out, "memory")
     about = machine.describe()
-    records = measure(config)
+    records, left_out = measure(config)
     kept = ("size", "supersampling", "noise", "cores", "device", "repeats", "quick")
-    content = {"machine": about, "settings": {name: getattr(config, name) for name in kept}, "records": records}
+    settings = {name: getattr(config, name) for name in kept} | {"left_out": left_out}
+    content = {"machine": about, "settings": settings, "records": records}
     report.write(out, "memory", content, text_of(content))
     shown = [record for record in records if not record["refused"]]
     added = [record["added"] for record in shown]

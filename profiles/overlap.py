@@ -1,8 +1,13 @@
 """What the simulator costs a training step: `python -m profiles.overlap`.
 
 The same masked autoencoder (a ViT-Tiny by default) trains on the same images from four sources in turns: streamed
-(simulated between the steps), streamed ahead (simulated by worker processes), from memory, and from an HDF5 file batch
-by batch. The simulator's share is the time that streamed steps wait for `Simulator.batch`, over their whole time.
+(simulated between the steps), streamed ahead (on a CPU by worker processes, on a GPU in a CUDA stream of its own), from
+memory, from an HDF5 file batch by batch, and on a GPU from its own memory, where they are already (resident). The
+simulator's share is the time that streamed steps wait for `Simulator.batch`, over their whole time.
+
+On a GPU, waiting is how long the device's own clock says that the model's work waited for images; the host's time in
+the call that hands them out is given too: it delays nothing unless the device runs out of work. What both miss, work of
+the simulator that slows the model down beside it, is in the ratio to steps on resident images.
 """
 
 from __future__ import annotations
@@ -14,35 +19,28 @@ import dataclasses
 import functools
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import h5py
 import numpy as np
 import torch
 import tyro
 from lightning.fabric import Fabric
 
-import lensgen
 from lensgen.errors import ParameterError, lookup, require_number, require_whole
 from lensgen.render import pick_engine
 from profiles import machine, report
+from profiles.overlap_steps import Steps, Waiting, open_sources
 from profiles.plots import draw_bars
 from profiles.timing import Run, Spread, alternate
 from trainers.ahead import SimulatedAhead
 from trainers.config import DataConfig, RunConfig, ValidationConfig
-from trainers.data import open_data
-from trainers.draws import Draws
-from trainers.mae import MAEConfig, MAETask
+from trainers.mae import MAEConfig
 from trainers.models.masked_autoencoder import DecoderConfig
 from trainers.models.vit import ViTConfig
-from trainers.optimizer import build_optimizer, set_learning_rate
-from trainers.stored import StoredBatch, StoredStream, read_stored
-from trainers.timing import SimulationClock
 
-SOURCES = ("streamed", "streamed ahead", "memory", "disk")
+SOURCES = ("streamed", "streamed ahead", "memory", "disk", "resident")
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class Overlap:
     engine: str = "auto"
     """lensgen's engine."""
     workers: int = 1
-    """Processes of "streamed ahead"."""
+    """Processes of "streamed ahead" on a CPU."""
     batch: int = 256
     """Images a step."""
     stored: int = 8
@@ -73,6 +71,8 @@ class Overlap:
     """Rounds."""
     steps: int = 4
     """Steps a run."""
+    warm_up: int = 1
+    """Steps before it, which are not timed."""
     seed: int = 0
     """Of images, weights and masks."""
     out: Path | None = None
@@ -85,7 +85,7 @@ class Overlap:
             lookup("source", name, dict.fromkeys(SOURCES))
         if not {"streamed", "memory"} <= set(self.sources):
             raise ParameterError("--sources must hold streamed and memory, which are compared.")
-        for option, low in (("workers", 1), ("batch", 1), ("stored", 1), ("repeats", 1), ("steps", 1)):
+        for option, low in (("workers", 1), ("batch", 1), ("stored", 1), ("repeats", 1), ("steps", 1), ("warm_up", 1)):
             require_whole(f"--{option}", getattr(self, option), low, 10**6)
         require_number("--mask-ratio", self.mask_ratio, 0.5, 0.95)
         if self.device == "cuda" and not torch.cuda.is_available():
@@ -93,97 +93,34 @@ class Overlap:
         pick_engine(self.engine, torch.device(self.device), torch.float32)
 
 
-class Disk:
-    """Batches of an HDF5 file, read anew for each step; the operating system may well have them in its memory."""
-
-    def __init__(self, path: Path, batch: int, device: torch.device) -> None:
-        self.path, self.batch, self.device = path, batch, device
-
-    def __iter__(self) -> Iterator[StoredBatch]:
-        with h5py.File(self.path, "r") as file:
-            count = len(file["label"])
-            while True:
-                for first in range(0, count, self.batch):
-                    rows = slice(first, first + self.batch)
-                    image = torch.from_numpy(file["image"][rows]).to(self.device)
-                    label = torch.from_numpy(file["label"][rows]).to(self.device)
-                    yield StoredBatch(image, label, {}, torch.arange(first, first + len(label), device=self.device))
-
-
-class Steps:
-    """A model in training and where its images come from; the steps are those of trainers.loop."""
-
-    def __init__(self, config: MAEConfig, fabric: Fabric) -> None:
-        data = open_data(config.data, config.validation, config.run.batch_size, fabric.device)
-        self.config, self.fabric = config, fabric
-        self.task = MAETask(config, data, fabric.device)
-        bare = build_optimizer(self.task.model, config.optimizer, fused=fabric.device.type == "cuda")
-        self.forward, self.optimizer = fabric.setup(self.task.model, bare)
-        self.forward.train()
-        self.number = 0
-
-    def one(self, batches: Iterator[Any], clock: SimulationClock) -> None:
-        """One step; `clock` counts the waiting for images."""
-        with clock:
-            batch = next(batches)
-        set_learning_rate(self.optimizer, self.config.optimizer, self.number, self.config.run.steps)
-        loss = self.task.loss(self.forward, batch, Draws(self.config.data.seed, self.number, batch.index))
-        self.fabric.backward(loss)
-        if self.config.optimizer.clip is not None:
-            self.fabric.clip_gradients(self.forward, self.optimizer, max_norm=self.config.optimizer.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.number += 1
-
-
-def open_sources(config: Overlap, folder: Path, device: torch.device) -> dict[str, Any]:
-    """The sources by name; the same images in memory and on disk as at the beginning of the stream."""
-
-    def stream() -> lensgen.LensStream:
-        return lensgen.LensStream(config.preset, config.batch, config.seed, device, config.engine)
-
-    simulator = stream().simulator
-    batches = [simulator.batch(n * config.batch, config.batch) for n in range(config.stored)]
-    file = folder / "images.h5"
-    with h5py.File(file, "w") as stored:
-        stored["image"] = torch.cat([batch.image for batch in batches]).cpu().numpy()
-        stored["label"] = torch.cat([batch.label for batch in batches]).cpu().numpy()
-    everything = read_stored(file)
-    found: dict[str, Any] = {
-        "streamed": stream(),
-        "memory": StoredStream(everything, torch.arange(len(everything)), config.batch, config.seed, device),
-        "disk": Disk(file, config.batch, device),
-    }
-    if device.type == "cpu":  # a GPU simulates between the steps: CUDA does not survive a fork
-        found["streamed ahead"] = SimulatedAhead(stream(), config.workers)
-    return {name: found[name] for name in config.sources if name in found}
-
-
 def measure(config: Overlap) -> dict[str, Any]:
     """Seconds a step from each source, and what the simulator's part of it is."""
-    fabric = Fabric(accelerator=config.device, devices=1, precision=RunConfig().fabric_precision)
+    run_config = RunConfig(batch_size=config.batch, accelerator=config.device)
+    fabric = Fabric(accelerator=config.device, devices=1, precision=run_config.fabric_precision)
     fabric.launch()
     mae = MAEConfig(
         data=DataConfig(stream=True, preset=config.preset, seed=config.seed),
-        run=RunConfig(batch_size=config.batch),
+        run=run_config,
         validation=ValidationConfig(fit=20, score=10, neighbours=3),
         mask_ratio=config.mask_ratio,
         vit=config.vit,
         decoder=config.decoder,
     )
     steps = Steps(mae, fabric)
-    waiting: dict[str, list[float]] = {}
+    waiting: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         sources = open_sources(config, Path(folder), fabric.device)
-        iterators = {name: iter(source) for name, source in sources.items() if name != "streamed ahead"}
+        # workers simulate on while others are measured, so they live for one run each; their start is left out
+        workers = {name for name, source in sources.items() if isinstance(source, SimulatedAhead)}
+        iterators = {name: iter(source) for name, source in sources.items() if name not in workers}
         progress = report.Progress(config.repeats * len(sources))
 
         def run(name: str) -> tuple[float, float]:
             progress(name)
-            # workers simulate on while others are measured, so they live for one run each; their start is left out
             batches = iterators.get(name) or iter(sources[name])
-            clock = SimulationClock(fabric.device)
-            steps.one(batches, clock)  # warms the caches up for this source
+            clock = Waiting(fabric.device)
+            for _ in range(config.warm_up):
+                steps.one(batches, clock)
             _wait(fabric.device)
             clock.take()
             begin = time.perf_counter()
@@ -191,7 +128,8 @@ def measure(config: Overlap) -> dict[str, Any]:
                 steps.one(batches, clock)
             _wait(fabric.device)
             seconds = time.perf_counter() - begin
-            waiting.setdefault(name, []).append(clock.take() / config.steps)
+            of_device, of_host = clock.take()
+            waiting.setdefault(name, []).append((of_device / config.steps, of_host / config.steps))
             if name not in iterators:
                 batches.close()
             return float(config.steps), seconds
@@ -205,16 +143,25 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _summary(runs: dict[str, list[Run]], waiting: dict[str, list[float]]) -> dict[str, Any]:
+def _summary(runs: dict[str, list[Run]], waiting: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
     step = {name: [run.seconds / run.items for run in of_source] for name, of_source in runs.items()}
-    shares = [w / s for w, s in zip(waiting["streamed"], step["streamed"], strict=True)]
+    device, host = ({name: [pair[k] for pair in pairs] for name, pairs in waiting.items()} for k in (0, 1))
+    shares = {
+        name: Spread.of([w / s for w, s in zip(device[name], step[name], strict=True)]).as_dict() for name in step
+    }
     return {
         "seconds_a_step": {name: Spread.of(values).as_dict() for name, values in step.items()},
-        "seconds_waiting": {name: Spread.of(values).as_dict() for name, values in waiting.items()},
-        "simulators_share": Spread.of(shares).as_dict(),
-        "slower_than_memory": {
-            name: Spread.of([a / b for a, b in zip(values, step["memory"], strict=True)]).as_dict()
-            for name, values in step.items()
+        "seconds_waiting": {name: Spread.of(values).as_dict() for name, values in device.items()},
+        "seconds_of_the_host": {name: Spread.of(values).as_dict() for name, values in host.items()},
+        "share_waiting": shares,
+        "simulators_share": shares["streamed"],
+        **{
+            f"slower_than_{other}": {
+                name: Spread.of([a / b for a, b in zip(values, step[other], strict=True)]).as_dict()
+                for name, values in step.items()
+            }
+            for other in ("memory", "resident")
+            if other in step
         },
         "runs": {name: [dataclasses.asdict(run) for run in of_source] for name, of_source in runs.items()},
         "waiting": waiting,
@@ -224,12 +171,16 @@ def _summary(runs: dict[str, list[Run]], waiting: dict[str, list[float]]) -> dic
 def text_of(content: dict[str, Any]) -> str:
     """The table."""
     settings, found = content["settings"], content["result"]
+    others = [other for other in ("memory", "resident") if f"slower_than_{other}" in found]
+    head = ["images", "s a step", "of it waiting", "by the host's clock", "waiting", *(f"x {o}" for o in others)]
     rows = [
         [
             name,
             report.with_spread(Spread(**found["seconds_a_step"][name])),
             report.with_spread(Spread(**found["seconds_waiting"][name])),
-            report.with_spread(Spread(**found["slower_than_memory"][name])),
+            report.with_spread(Spread(**found["seconds_of_the_host"][name])),
+            f"{found['share_waiting'][name]['median']:.2%}",
+            *(report.with_spread(Spread(**found[f"slower_than_{other}"][name])) for other in others),
         ]
         for name in found["seconds_a_step"]
     ]
@@ -241,7 +192,7 @@ def text_of(content: dict[str, Any]) -> str:
         f"{vit['patch_size']}, batch {settings['batch']}, engine {settings['engine']}, {settings['device']}, "
         f"{settings['threads']} threads; median (least to most) of {settings['repeats']} runs of {settings['steps']} "
         "steps, taken in turns. From memory is how trainers read a stored set; from disk, each batch anew.",
-        report.markdown(["images", "s a step", "of it waiting for images", "x memory"], rows),
+        report.markdown(head, rows),
         f"The simulator takes **{share.median:.1%}** ({share.low:.1%} to {share.high:.1%}) of a streamed step.",
     ]
     if settings["quick"]:

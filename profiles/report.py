@@ -26,6 +26,17 @@ def number(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}g}"
 
 
+def place(settings: dict[str, Any]) -> str:
+    """Where something was measured."""
+    return "on a GPU" if settings["device"] == "cuda" else f"{settings['cores']} core(s)"
+
+
+def left_out(content: dict[str, Any]) -> list[str]:
+    """A paragraph on the parts that there was no time for, if there are any."""
+    parts = content["settings"].get("left_out", [])
+    return [f"Left out, as the time was over: {'; '.join(parts)}."] if parts else []
+
+
 def with_spread(spread: Spread) -> str:
     """Median and extremes: 1,230 (1,200 to 1,250)."""
     return f"**{number(spread.median)}** ({number(spread.low)} to {number(spread.high)})"
@@ -37,12 +48,21 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def write(out: Path, kind: str, content: dict[str, Any], text: str) -> Path:
-    """Writes `out`.json and `out`.md, prints the text; returns the JSON's path."""
+def save(out: Path, kind: str, content: dict[str, Any], text: str) -> Path:
+    """Writes `out`.json and `out`.md, each whole or not at all; returns the JSON's path."""
     out.parent.mkdir(parents=True, exist_ok=True)
     file = out.with_suffix(".json")
-    file.write_text(json.dumps({"format": FORMAT, "kind": kind, **content}, indent=1) + "\n")
-    out.with_suffix(".md").write_text(text + "\n")
+    pages = {file: json.dumps({"format": FORMAT, "kind": kind, **content}, indent=1), out.with_suffix(".md"): text}
+    for path, page in pages.items():
+        part = path.with_name(path.name + ".part")
+        part.write_text(page + "\n")
+        part.replace(path)
+    return file
+
+
+def write(out: Path, kind: str, content: dict[str, Any], text: str) -> Path:
+    """As `save`, and prints the text."""
+    file = save(out, kind, content, text)
     print(text)
     return file
 
@@ -60,10 +80,31 @@ class Progress:
 
     Args:
         total: how many parts there are.
+        budget: what has not begun by then is left out [s]; None: everything is done.
+
+    Attributes:
+        left_out: the parts that were.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, budget: float | None = None) -> None:
         self.total, self.done, self.begin = total, 0, time.monotonic()
+        self.budget, self.left_out = budget, list[str]()
+        self._last, self._least = self.begin, 0.0  # when a part began; how long the shortest one was
+
+    def leaves_out(self, what: str) -> bool:
+        """Whether there is no time for one more part, as long as the shortest was; else it is announced as begun.
+
+        The first does not count: it also starts processes, and compiles.
+        """
+        now = time.monotonic()
+        if self.done > 1:
+            self._least = min(self._least or now - self._last, now - self._last)
+        if self.budget is not None and now - self.begin + self._least > self.budget:
+            self.left_out.append(what)
+            return True
+        self._last = now
+        self(what)
+        return False
 
     def __call__(self, what: str) -> None:
         """Called when a part begins."""

@@ -20,10 +20,10 @@ from lensgen.errors import ParameterError, lookup, require_number, require_whole
 from lensgen.simulator import resolve_device
 from profiles import machine, report
 from profiles.cases import CASES, Case, Task
-from profiles.contenders import entries
+from profiles.contenders import engines_on, entries
 from profiles.measure import compare
 from profiles.plots import draw_scaling
-from profiles.team import Member
+from profiles.team import Member, prepare_limit
 
 FITTED = 3  # points at the far end of a series that the power law is fitted to
 
@@ -66,6 +66,8 @@ class Scaling:
     """Rounds."""
     seconds: float = 0.5
     """Least time of a run."""
+    budget: float | None = None
+    """What has not begun after so many seconds is left out."""
     out: Path | None = None
     """Results without suffix; profiles/results/scaling by default."""
     quick: bool = False
@@ -121,18 +123,20 @@ def fit_power(values: Sequence[float], seconds: Sequence[float], points: int = F
     }
 
 
-def measure(config: Scaling) -> list[dict[str, Any]]:
-    """One record for each axis and contender."""
-    default = (*(n for n, e in entries().items() if n.startswith("lensgen ") and not e.presets), "lenstronomy")
+def measure(config: Scaling) -> tuple[list[dict[str, Any]], list[str]]:
+    """One record for each axis and contender, and the points that there was no time for."""
+    default = (*engines_on(config.device), "lenstronomy")
     members = [Member(name, config.cores, config.device) for name in config.engines or default]
     plan = series_of(config)
-    progress = report.Progress(sum(map(len, plan.values())))
+    progress = report.Progress(sum(map(len, plan.values())), config.budget)
+    together = prepare_limit(config.budget) if config.device == "cuda" else None  # there they do not share cores
     found: dict[tuple[str, str], dict[str, Any]] = {}
     try:
         for axis, points in plan.items():
             for value, task in points:
-                progress(f"{axis}: {value:g}")
-                for outcome in compare(members, task, config.repeats, config.seconds, report.note):
+                if progress.leaves_out(f"{axis}: {value:g}"):
+                    continue
+                for outcome in compare(members, task, config.repeats, config.seconds, report.note, together):
                     empty = {
                         "axis": AXES[axis], "contender": outcome.contender, "values": [], "images_per_second": [],
                         "case": task.case.kind, "outcomes": [],
@@ -148,7 +152,7 @@ def measure(config: Scaling) -> list[dict[str, Any]]:
     for record in found.values():
         seconds = [1.0 / rate["median"] for rate in record["images_per_second"]]
         record["fit"] = fit_power(record["values"], seconds)
-    return list(found.values())
+    return list(found.values()), progress.left_out
 
 
 def text_of(content: dict[str, Any]) -> str:
@@ -158,7 +162,7 @@ def text_of(content: dict[str, Any]) -> str:
     parts.append(
         f"Median images/s of {settings['repeats']} runs of at least {settings['seconds']:g} s, taken in turns; SIE and "
         f"shear, {settings['size']}x{settings['size']} pixels, batch {settings['batch']}, noise {settings['noise']}, "
-        f"{settings['cores']} core(s), where not varied. Time an image goes as the power given, fitted to the last "
+        f"{report.place(settings)}, where not varied. Time an image goes as the power given, fitted to the last "
         f"{FITTED} points (largest distance from the law in brackets)."
     )
     if settings["quick"]:
@@ -181,6 +185,7 @@ def text_of(content: dict[str, Any]) -> str:
         for o in record["outcomes"]
         if o["refused"]
     }
+    parts += report.left_out(content)
     return "\n\n".join([*parts, *(["Refused: " + "; ".join(sorted(refused))] if refused else [])])
 
 
@@ -194,9 +199,10 @@ def main(argv: list[str] | None = None) -> None:
         )  # fmt: skip
     out = report.where(config.out, "scaling")
     about = machine.describe()
-    records = measure(config)
+    records, left_out = measure(config)
     kept = ("repeats", "seconds", "size", "batch", "noise", "cores", "device", "quick")
-    content = {"machine": about, "settings": {name: getattr(config, name) for name in kept}, "records": records}
+    settings = {name: getattr(config, name) for name in kept} | {"left_out": left_out}
+    content = {"machine": about, "settings": settings, "records": records}
     report.write(out, "scaling", content, text_of(content))
     draw_scaling([record for record in records if record["values"]], out.with_suffix(".png"))
 

@@ -10,7 +10,7 @@ from profiles.timing import Spread
 
 _RULES = """Median (least to most) of {repeats} runs of at least {seconds:g} s each, taken in turns; ratios are of runs
 of the same round. Parameters are drawn before, presets' Simulator.batch apart; setting up and compiling is not part of
-the runs. "Off" is the largest noise-free difference to lenstronomy over the peak, border pixels within reach of the PSF
+the runs. "Off" is the largest noise-free difference to {judge} over the peak, border pixels within reach of the PSF
 left out."""
 
 
@@ -55,13 +55,15 @@ def throughput_text(content: dict[str, Any]) -> str:
     """Everything, a table for each heading."""
     settings = content["settings"]
     parts = ["# Throughput", machine.one_line(content["machine"])]
-    parts.append(_RULES.format(**settings))
+    judge = next((record["judge"] for record in content["records"] if "judge" in record), "lenstronomy")
+    parts.append(_RULES.format(**settings, judge=judge))
     if settings["quick"]:
         parts.append("**A quick look with runs too short to be quoted.**")
     for heading, found in groupby(content["records"], key=_heading):
         group = list(found)
         rows = [_row(record, outcome) for record in group for outcome in record["outcomes"]]
         parts += [f"## {heading}", report.markdown(_head(group[0]), rows)]
+    parts += report.left_out(content)
     return "\n\n".join([*parts, "How: " + "; ".join(_how(content["records"])) + "."])
 
 

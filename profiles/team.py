@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from typing import Any
 
 from profiles.cases import Task
-from profiles.contenders import entries, environment_of
+from profiles.contenders import device_of, entries, environment_of
 from profiles.machine import ROOT, usable_cores
 from profiles.worker import receive, send
 
 PREPARE_LIMIT = 300.0  # s: a contender that compiles for longer is of no use to anybody
+
+
+def prepare_limit(budget: float | None) -> float:
+    """Seconds that a contender may take to set up within a measurement of `budget` seconds."""
+    return PREPARE_LIMIT if budget is None else min(PREPARE_LIMIT, 0.5 * budget)
 
 
 class Process:
@@ -71,12 +78,12 @@ class Member:
     Args:
         name: from profiles.contenders.
         cores: "one" or "all".
-        device: on "cuda" one process without limits.
+        device: on "cuda" one process without limits, for those that render there; the others as "cores" says.
     """
 
     def __init__(self, name: str, cores: str, device: str) -> None:
         self.name, usable = name, usable_cores()
-        if device == "cuda":
+        if device_of(name, device) == "cuda":
             self.placement: list[list[int] | None] = [None]
         elif cores == "one":
             self.placement = [[usable[0]]]
@@ -85,19 +92,44 @@ class Member:
         else:
             self.placement = [[core] for core in usable]
         self._processes: list[Process] = []
+        self._begun: Task | None = None  # what it prepares for
 
-    def prepare(self, task: Task, limit: float = PREPARE_LIMIT) -> dict[str, Any]:
-        """As Worker.prepare; a contender that dies or takes too long is refused, and starts anew for the next task."""
-        try:
-            if not self._processes:
-                self._processes = [Process(self.name, cores) for cores in self.placement]
-            for number, process in enumerate(self._processes):
+    def begin(self, task: Task) -> None:
+        """Lets it prepare while something else is done; nothing, if it does so for this task already."""
+        if self._begun == task:
+            return
+        self._begun = task
+        if not self._processes:
+            self._processes = [Process(self.name, cores) for cores in self.placement]
+        for number, process in enumerate(self._processes):
+            with contextlib.suppress(BrokenPipeError):  # `ready` finds out that it died
                 process.tell("prepare", (task, number == 0))
-            answers = [process.answer(limit) for process in self._processes]
-        except (RuntimeError, TimeoutError, BrokenPipeError) as error:
+
+    def ready(self, limit: float = PREPARE_LIMIT) -> dict[str, Any]:
+        """Waits for what `begin` began, at most `limit` seconds from now; the answer of `prepare`."""
+        assert self._begun is not None, "begin comes first"
+        end, self._begun = time.monotonic() + limit, None
+        try:
+            answers = [process.answer(max(0.1, end - time.monotonic())) for process in self._processes]
+        except TimeoutError:
+            self.close()
+            return {"refused": "took too long to set up"}
+        except RuntimeError as error:
             self.close()
             return {"refused": str(error)}
         return next((a for a in answers if "refused" in a), answers[0])
+
+    def prepare(self, task: Task, limit: float = PREPARE_LIMIT) -> dict[str, Any]:
+        """As Worker.prepare; a contender that dies or takes too long is refused, and starts anew for the next task."""
+        self.begin(task)
+        return self.ready(limit)
+
+    def choose(self) -> str:
+        """Lets it try its variants again, now that nobody else is at work; what it chose."""
+        for process in self._processes:
+            process.tell("choose", ())
+        chosen, *_ = [process.answer() for process in self._processes]
+        return chosen if isinstance(chosen, str) else chosen["refused"]
 
     def measure(self, seconds: float) -> tuple[float, float]:
         """All processes at once: images a second of all together, times the seconds of the slowest."""
@@ -114,4 +146,4 @@ class Member:
         """Ends its processes."""
         for process in self._processes:
             process.close()
-        self._processes = []
+        self._processes, self._begun = [], None

@@ -19,13 +19,13 @@ from lensgen.errors import ParameterError, lookup, require_number, require_whole
 from lensgen.noise import NOISE_RECIPES
 from lensgen.render import ENGINES
 from lensgen.simulator import resolve_device
-from profiles import machine, report
+from profiles import machine, parity, report
 from profiles.cases import CASES, Case, Task
 from profiles.contenders import entries
 from profiles.measure import Outcome, compare, times_as_fast
 from profiles.plots import draw_throughput
 from profiles.tables import throughput_text
-from profiles.team import Member
+from profiles.team import Member, prepare_limit
 
 PEERS = ("caustics", "caustics, compiled", "caustics, JAX", "JAXtronomy")
 
@@ -60,6 +60,8 @@ class Throughput:
     """Rounds; each contender runs once in each."""
     seconds: float = 1.0
     """Least time of a run."""
+    budget: float | None = None
+    """What has not begun after so many seconds is left out."""
     out: Path | None = None
     """Results without suffix; profiles/results/throughput by default."""
     quick: bool = False
@@ -91,8 +93,10 @@ class Throughput:
     def contenders(self) -> tuple[str, ...]:
         if self.engines:
             return self.engines
-        compiles = ("compiled", "JAX")
-        return tuple(n for n in entries() if not (self.quick and any(word in n for word in compiles)))
+        left: tuple[str, ...] = ("compiled", "JAX") if self.quick else ()
+        left += ("LensStream",) if self.device == "cpu" else ()  # which is Simulator.batch there
+        able = [name for name, entry in entries().items() if self.device != "cpu" or "cpu" in entry.devices]
+        return tuple(name for name in able if not any(word in name for word in left))
 
 
 def shortened(config: Throughput) -> Throughput:
@@ -100,7 +104,7 @@ def shortened(config: Throughput) -> Throughput:
     return Throughput(
         cases=config.cases[:1], presets=config.chosen_presets[:1], engines=config.engines, sizes=(24,), batches=(4,),
         noise=config.noise, recipe=config.recipe, cores="one", device=config.device, repeats=2, seconds=0.02,
-        out=config.out, quick=True,
+        budget=config.budget, out=config.out, quick=True,
     )  # fmt: skip
 
 
@@ -121,11 +125,12 @@ def tasks_of(config: Throughput) -> list[Task]:
     ]
 
 
-def measure(config: Throughput) -> list[dict[str, Any]]:
-    """One record for each task and set of cores."""
+def measure(config: Throughput) -> tuple[list[dict[str, Any]], list[str]]:
+    """One record for each task and set of cores, and the tasks that there was no time for."""
     cores = ("one", "all") if config.cores == "both" and config.device == "cpu" else (config.cores,)
     tasks, records = tasks_of(config), []
-    progress = report.Progress(len(cores) * len(tasks))
+    progress = report.Progress(len(cores) * len(tasks), config.budget)
+    together = prepare_limit(config.budget) if config.device == "cuda" else None  # there they do not share cores
     for place in cores:
         members = {name: Member(name, place, config.device) for name in config.contenders}
         try:
@@ -133,18 +138,20 @@ def measure(config: Throughput) -> list[dict[str, Any]]:
                 title = (
                     f"{task.case.name}, {'noise' if task.noise else 'no noise'}, {place} core(s), batch {task.batch}"
                 )
-                progress(title)
+                if progress.leaves_out(title):
+                    continue
                 able = [m for name, m in members.items() if entries()[name].presets == (task.case.kind == "preset")]
                 able = [m for m in able if entries()[m.name].noise or not task.noise]
-                outcomes = compare(able, task, config.repeats, config.seconds, report.note)
-                records.append(_record(place, task, outcomes))
+                outcomes = compare(able, task, config.repeats, config.seconds, report.note, together)
+                records.append(record_of(place, task, outcomes))
         finally:
             for member in members.values():
                 member.close()
-    return records
+    return records, progress.left_out
 
 
-def _record(cores: str, task: Task, outcomes: list[Outcome]) -> dict[str, Any]:
+def record_of(cores: str, task: Task, outcomes: list[Outcome]) -> dict[str, Any]:
+    """All of a task, as JSON can hold it."""
     fastest = max((o for o in outcomes if o.runs and o.contender in PEERS), key=lambda o: o.rate.median, default=None)
     against = {"lenstronomy": times_as_fast(outcomes, "lenstronomy")}
     if task.case.kind == "preset":  # each engine to its own renderer
@@ -167,6 +174,7 @@ def _record(cores: str, task: Task, outcomes: list[Outcome]) -> dict[str, Any]:
         "recipe": task.recipe if task.noise else None,
         "psf_fwhm": task.psf_fwhm,
         "device": task.device,
+        "judge": parity.judge(),
         "fastest_peer": None if fastest is None else fastest.contender,
         "outcomes": [o.as_dict() for o in outcomes],
         "times_as_fast_as": {k: {n: s.as_dict() for n, s in v.items()} for k, v in against.items()},
@@ -179,8 +187,8 @@ def main(argv: list[str] | None = None) -> None:
     config = shortened(config) if config.quick else config
     out = report.where(config.out, "throughput")
     about = machine.describe()
-    records = measure(config)
-    settings = {"repeats": config.repeats, "seconds": config.seconds, "quick": config.quick}
+    records, left_out = measure(config)
+    settings = {"repeats": config.repeats, "seconds": config.seconds, "quick": config.quick, "left_out": left_out}
     content = {"machine": about, "settings": settings, "records": records}
     report.write(out, "throughput", content, throughput_text(content))
     draw_throughput(records, out.with_suffix(".png"))

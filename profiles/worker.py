@@ -12,6 +12,8 @@ import sys
 import time
 from typing import IO, Any
 
+SETTLE_SECONDS = 0.1  # of work on a GPU before a run
+
 
 def send(stream: IO[bytes], message: Any) -> None:
     """Writes one message."""
@@ -43,12 +45,14 @@ class Worker:
             torch.set_num_threads(1)
         self.name = name
         self.contender: Any = None
+        self.on_gpu = False
 
     def prepare(self, task: Any, checks: bool) -> dict[str, Any]:
         """Builds the contender, renders twice (which compiles), and returns what it made of the first systems."""
-        from profiles.contenders import Refused, build
+        from profiles.contenders import Refused, build, device_of
 
         self.contender = None  # frees the last task's memory first
+        self._make_room()
         begin = time.perf_counter()
         try:
             contender = build(self.name, task)
@@ -58,16 +62,38 @@ class Worker:
             contender.wait()
         except Refused as refusal:
             return {"refused": str(refusal)}
-        self.contender = contender
+        self.contender, self.on_gpu = contender, device_of(self.name, task.device) == "cuda"
+        self._make_room()
         warm_up = time.perf_counter() - begin
-        return {"images": images, "warm_up": warm_up, "dtype": contender.dtype, "notes": contender.notes}
+        return {
+            "images": images, "warm_up": warm_up, "dtype": contender.dtype, "notes": contender.notes,
+            "device": "cuda" if self.on_gpu else "cpu",
+        }  # fmt: skip
 
     def measure(self, seconds: float) -> tuple[int, float]:
         """Images made, and the seconds that it took."""
         from profiles.timing import keep_going
 
         assert self.contender is not None, "prepare comes first"
-        return keep_going(self.contender.render, self.contender.wait, seconds)
+        if self.on_gpu:  # its clocks fell, and its memory was given back, while others had their turns
+            keep_going(self.contender.render, self.contender.wait, SETTLE_SECONDS)
+        found = keep_going(self.contender.render, self.contender.wait, seconds)
+        self._make_room()
+        return found
+
+    def choose(self) -> str:
+        """Tries the contender's variants again, if it has any; its notes."""
+        if hasattr(self.contender, "choose"):
+            self.contender.choose()
+            self._make_room()
+        return self.contender.notes
+
+    def _make_room(self) -> None:
+        """Gives a GPU's memory that torch keeps to the other contenders' processes."""
+        if self.on_gpu:
+            import torch
+
+            torch.cuda.empty_cache()
 
     def memory(self, task: Any) -> dict[str, Any]:
         """Memory before the first rendering and the peak after some."""

@@ -156,12 +156,12 @@ def test_peak_normalisation() -> None:
 
 
 def test_drawn_by_a_kernel_or_by_torch() -> None:
-    from lensgen.cpu_draw import Drawer
+    from lensgen.fused_draw import CpuDrawer
 
     preset = two_bands().preset
     index = torch.arange(40)
     random = two_bands().random
-    kernel, reference = Drawer(preset, torch.float32)(random, index), draw(preset, random, index)
+    kernel, reference = CpuDrawer(preset, torch.float32)(random, index), draw(preset, random, index)
     for name, value in reference.params.items():
         assert torch.equal(kernel.params[name], value), name
     for a, b in zip(kernel.amp, reference.amp, strict=True):

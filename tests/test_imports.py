@@ -14,23 +14,28 @@ ROOT = Path(__file__).parents[1]
 
 # A module of lensgen may import from its own layer and from those above it in this list, never from one below.
 LAYERS = (
-    {"conventions", "fmath", "parameters", "errors", "rng", "files", "exact", "profile", "cosmology", "notice"},
+    {
+        "checks", "conventions", "fmath", "parameters", "errors", "rng", "files", "exact", "profile", "cosmology",
+        "notice",
+    },
     {"priors", "mass", "light", "scene"},
     {"raytrace", "psf", "noise", "batch", "substructure", "instruments", "observation"},
-    {"preset_text", "preset_fields", "preset_optics", "torch_engine", "cpu_engine", "compensation"},
+    {"preset_text", "preset_fields", "preset_optics", "compensation", "torch_engine", "fused", "cpu_engine",
+     "cuda_engine"},
     {"preset"},
     {"draw", "render"},
-    {"cpu_draw"},
+    {"fused_draw"},
     {"detectability"},
     {"truth"},
     {"simulator"},
-    {"stream", "benchmark", "datacard"},
+    {"ahead", "stream", "benchmark", "datacard"},
     {"pictures"},
     {"write", "plot", "__main__"},
-)
+)  # fmt: skip
 LAYER_OF = {module: i for i, layer in enumerate(LAYERS) for module in layer}
 PICTURES = {"show", "_repr_png_"}  # methods that may import plot when they are called
-ENGINE_MODULES = ("cpu_engine", "cpu_draw")  # the modules that may import lensgen_kernels; loaded when first used
+# the modules that may import lensgen_kernels; loaded when first used
+ENGINE_MODULES = ("render", "fused", "cpu_engine", "cuda_engine", "fused_draw")
 HEAVY = ("matplotlib", "lenstronomy", "scipy", "lightning", "lensgen_kernels")
 
 

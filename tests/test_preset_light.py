@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from lensgen import Simulator, load_preset
-from lensgen.cpu_draw import Drawer
 from lensgen.draw import draw
 from lensgen.errors import DataError, PresetError, UnknownNameError
+from lensgen.fused_draw import CpuDrawer
 
 NUMBER = 5
 
@@ -35,7 +35,7 @@ def test_each_system_takes_one_of_them(galaxies) -> None:
     assert which.unique().tolist() == [0, 1, 2, 3, 4]
     counts = which.to(torch.int64).bincount()
     assert float((counts - 40).abs().max()) < 4 * 40**0.5
-    kernel = Drawer(preset, torch.float32)(random, index)
+    kernel = CpuDrawer(preset, torch.float32)(random, index)
     assert torch.equal(kernel.params["source.which"], which)
     fused, reference = (Simulator(preset, device="cpu", engine=e).batch(0, 8).image for e in ("cpu", "torch"))
     assert float((fused - reference).abs().median()) < 1e-6 * float(reference.max())

@@ -170,7 +170,11 @@ def test_labels_are_those_of_the_images() -> None:
 WRONG = {
     "unknown preset": (lambda: Simulator("model_aa"), UnknownNameError, r"unknown preset 'model_aa'. Did you mean"),
     "unknown engine": (lambda: Simulator("model_a", engine="cud"), UnknownNameError, r"unknown engine 'cud'"),
-    "engine to come": (lambda: Simulator("model_a", engine="cuda"), UnknownNameError, r"unknown engine 'cuda'"),
+    "engine of a GPU": (
+        lambda: Simulator("model_a", device="cpu", engine="cuda"),
+        EngineError,
+        r"runs on cuda, not on",
+    ),
     "unknown split": (lambda: Simulator("model_a", split="tset"), UnknownNameError, r"Did you mean 'test'"),
     "unknown output": (lambda: Simulator("model_a", outputs=("clear",)), UnknownNameError, r"Did you mean 'clean'"),
     "outputs as a string": (lambda: Simulator("model_a", outputs="clean"), ParameterError, r"outputs = 'clean'"),

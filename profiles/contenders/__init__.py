@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lensgen.errors import lookup
 from lensgen.render import ENGINES
 from profiles.cases import Task
 from profiles.contenders.contender import Contender, Refused
 
-__all__ = ["Contender", "Entry", "Refused", "build", "entries"]
+__all__ = ["Contender", "Entry", "Refused", "build", "device_of", "engines_on", "entries"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Entry:
             which is the best that their users can do.
         noise, presets: whether it can add noise, and render lensgen's presets (then it renders nothing else).
         environment: set before its process starts.
+        devices: that it renders on. Where a task is on another, it renders the first systems of it on the CPU.
     """
 
     module: str
@@ -37,36 +38,62 @@ class Entry:
     noise: bool = False
     presets: bool = False
     environment: dict[str, str] = field(default_factory=dict)
+    devices: tuple[str, ...] = ("cpu",)
 
     @property
     def missing(self) -> list[str]:
         return [name for name in self.needs if importlib.util.find_spec(name) is None]
 
 
+_ANYWHERE = ("cpu", "cuda")
 PEERS = {
-    "lensgen, compiled": Entry("lensgen_compiled", "CompiledFormulas", ("torch",)),
+    "lensgen, compiled": Entry("lensgen_compiled", "CompiledFormulas", ("torch",), devices=_ANYWHERE),
     "lenstronomy": Entry("lenstronomy_images", "LenstronomyImages", ("lenstronomy",), noise=True),
-    "caustics": Entry("caustics_images", "CausticsEager", ("caustics",), environment={"CASKADE_BACKEND": "torch"}),
+    "caustics": Entry(
+        "caustics_images", "CausticsEager", ("caustics",), environment={"CASKADE_BACKEND": "torch"}, devices=_ANYWHERE
+    ),
     "caustics, compiled": Entry(
-        "caustics_images", "CausticsCompiled", ("caustics",), environment={"CASKADE_BACKEND": "torch"}
+        "caustics_images", "CausticsCompiled", ("caustics",), environment={"CASKADE_BACKEND": "torch"},
+        devices=_ANYWHERE,
     ),
     "caustics, JAX": Entry(
-        "caustics_images", "CausticsJAX", ("caustics", "jax"), environment={"CASKADE_BACKEND": "jax"}
+        "caustics_images", "CausticsJAX", ("caustics", "jax"), environment={"CASKADE_BACKEND": "jax"}, devices=_ANYWHERE
     ),
-    "JAXtronomy": Entry("jaxtronomy_images", "JAXtronomyImages", ("jaxtronomy",)),
-}
+    "JAXtronomy": Entry("jaxtronomy_images", "JAXtronomyImages", ("jaxtronomy",), devices=_ANYWHERE),
+}  # fmt: skip
+_FEW = 64  # systems that a contender on the CPU renders where the others are on a GPU: more does not make it faster
 _ONE_THREAD = {"torch"}  # engines that render on one thread whatever they are given
 
 
 def entries() -> dict[str, Entry]:
     """Everyone by name: each engine that is registered with lensgen, then the peers."""
     found = {}
-    for engine in ENGINES:
-        options, threads = {"engine": engine}, engine not in _ONE_THREAD
-        found[f"lensgen {engine}"] = Entry("lensgen_images", "EngineImages", ("torch",), options, threads, noise=True)
-        for kind, name in (("PresetBatches", "Simulator.batch"), ("PresetRenders", "renderer alone")):
-            found[f"{name}, {engine}"] = Entry("lensgen_presets", kind, ("torch",), options, threads, True, True)
+    for engine, about in ENGINES.items():
+        options, threads, devices = {"engine": engine}, engine not in _ONE_THREAD, about.devices
+        scenes = {"EngineImages": f"lensgen {engine}"}
+        if devices == ("cuda",):
+            scenes["ReplayedImages"] = f"lensgen {engine}, graph"
+        for kind, name in scenes.items():
+            found[name] = Entry("lensgen_images", kind, ("torch",), options, threads, noise=True, devices=devices)
+        kinds = {"PresetBatches": "Simulator.batch", "PresetRenders": "renderer alone"}
+        if "cuda" in devices:  # on a CPU a stream is Simulator.batch
+            kinds["PresetStream"] = "LensStream"
+        for kind, name in kinds.items():
+            found[f"{name}, {engine}"] = Entry(
+                "lensgen_presets", kind, ("torch",), options, threads, True, True, devices=devices
+            )
     return found | PEERS
+
+
+def device_of(name: str, device: str) -> str:
+    """Where that contender renders a task that is on `device`."""
+    devices = lookup("contender", name, entries()).devices
+    return "cpu" if device not in devices and "cpu" in devices else device
+
+
+def engines_on(device: str) -> list[str]:
+    """The contenders that are an engine of lensgen which renders scenes on that device."""
+    return [n for n, e in entries().items() if n.startswith("lensgen ") and not e.presets and device in e.devices]
 
 
 def build(name: str, task: Task) -> Contender:
@@ -83,7 +110,12 @@ def build(name: str, task: Task) -> Contender:
     if task.noise and not entry.noise:
         raise Refused("has no noise")
     module = importlib.import_module(f"profiles.contenders.{entry.module}")
-    return getattr(module, entry.kind)(task, **entry.options)
+    device = device_of(name, task.device)
+    if device == task.device:
+        return getattr(module, entry.kind)(task, **entry.options)
+    contender = getattr(module, entry.kind)(replace(task, device=device, first=_FEW), **entry.options)
+    contender.notes = ", ".join(word for word in (contender.notes, f"on the {device.upper()}") if word)
+    return contender
 
 
 def environment_of(name: str, cores: int | None) -> dict[str, str]:

@@ -40,7 +40,7 @@ class JAXtronomyImages:
 
     def render(self) -> int:
         self.image = self.images(self.arguments).block_until_ready()
-        return self.task.batch
+        return self.task.rendered
 
     def wait(self) -> None:
         return None

@@ -36,7 +36,7 @@ def noise_of(task: Task) -> Noise | None:
     """The noise of a batch, or None."""
     if not task.noise:
         return None
-    exposure = torch.full((task.batch,), task.exposure, device=task.device)
-    index = torch.arange(task.batch, device=task.device)
+    exposure = torch.full((task.rendered,), task.exposure, device=task.device)
+    index = torch.arange(task.rendered, device=task.device)
     detector = Detector(1, task.read_noise, task.sky)
     return Noise(noise_recipe(task.recipe), detector, exposure, RandomSource(task.seed, "train"), index)

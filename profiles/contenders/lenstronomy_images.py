@@ -69,7 +69,7 @@ class LenstronomyImages:
         lenses = [as_points(lens) for lens in systems.lenses]
         arguments = model_arguments(lenses)
         self.systems = [
-            (_of_system(arguments, number), _of_system([systems.source], number)) for number in range(task.batch)
+            (_of_system(arguments, number), _of_system([systems.source], number)) for number in range(task.rendered)
         ]
         self.next_system = itertools.cycle(self.systems)
         psf = PSF("GAUSSIAN", fwhm=task.psf_fwhm, pixel_size=task.pixel_scale, truncation=task.psf_truncation)

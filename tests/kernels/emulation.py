@@ -5,11 +5,11 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +18,15 @@ from lensgen_kernels.disk_cache import cache_folder
 
 COMPILER = shutil.which("g++") or shutil.which("c++")
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler (g++ or c++) to emulate a GPU with")
-_FLAGS = ["-std=c++17", "-O1", "-ffp-contract=off", "-Wall", "-Wno-unused", "-Wno-unknown-pragmas", "-Wdouble-promotion"]
+_FLAGS = [
+    "-std=c++17",
+    "-O1",
+    "-ffp-contract=off",
+    "-Wall",
+    "-Wno-unused",
+    "-Wno-unknown-pragmas",
+    "-Wdouble-promotion",
+]
 
 
 @lru_cache(maxsize=64)
@@ -45,27 +53,30 @@ def launch(
     text: str,
     name: str,
     blocks: int,
-    shared_bytes: int,
+    shared: int,
     args: Sequence[object],
-    workspace: np.ndarray | None = None,
+    workspace: int = 0,
     backwards: bool = False,
     checked: bool = False,
 ) -> None:
-    """What `lensgen_kernels.cuda` does on a GPU, block after block.
+    """What `lensgen_kernels.cuda.Kernel.launch` does on a GPU, block after block.
 
     Args:
+        shared: bytes of shared memory a block.
         args: ctypes values, or arrays, which are passed as pointers.
-        workspace: of all blocks together, float32; each has an equal part.
+        workspace: address of what blocks have of the device's memory, as much as the text's LG_WORKSPACE says.
+        backwards: the order of blocks and threads.
+        checked: see `emulated`.
     """
     library = emulated(text, checked)
     kernel = getattr(library, name)
     passed = [ctypes.c_void_p(a.ctypes.data) if isinstance(a, np.ndarray) else a for a in args]
     library.lg_found.restype = ctypes.c_char_p
-    part = 0 if workspace is None else workspace.size // blocks
-    order = range(blocks - 1, -1, -1) if backwards else range(blocks)
-    for block in order:
-        place = None if workspace is None else ctypes.c_void_p(workspace.ctypes.data + 4 * part * block)
-        library.lg_begin(block, blocks, int(backwards), shared_bytes, place, part)
+    found = re.search(r"#define LG_WORKSPACE (\d+)", text)
+    part = int(found[1]) if found else 0
+    for block in range(blocks - 1, -1, -1) if backwards else range(blocks):
+        place = ctypes.c_void_p(workspace + 4 * part * block)
+        library.lg_begin(block, blocks, int(backwards), shared, place, part)
         kernel(*passed)
         fault = library.lg_found().decode()
-        assert not fault, f"{Path(str(library._name)).name}: {fault}"
+        assert not fault, fault

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from lensgen import Simulator, exact, notice
-from lensgen.cpu_draw import Drawer, drawer
 from lensgen.draw import Systems, draw
 from lensgen.errors import ParameterError
+from lensgen.fused_draw import CpuDrawer, drawer
 from lensgen.mass import mass_profile
 from lensgen.preset import Preset, load_preset
 from lensgen.priors import PRIORS, Prior
@@ -63,7 +63,7 @@ def assert_same(ours: Systems, theirs: Systems) -> None:
 
 def both(preset: Preset, index: torch.Tensor, dtype=torch.float32, seed: int = 0, split: str = "train") -> None:
     random = RandomSource(seed, split)
-    assert_same(Drawer(preset, dtype)(random, index), draw(preset, random, index, dtype))
+    assert_same(CpuDrawer(preset, dtype)(random, index), draw(preset, random, index, dtype))
 
 
 @pytest.mark.parametrize("preset", EVERY_PRESET)
@@ -78,7 +78,7 @@ def test_every_bit_of_every_preset(preset: str) -> None:
 
 def test_the_order_and_company_of_indices_do_not_matter() -> None:
     made, random = load_preset("model_a"), RandomSource(3)
-    drawn = Drawer(made, torch.float32)
+    drawn = CpuDrawer(made, torch.float32)
     whole = drawn(random, INDEX[:500])
     for rows in (torch.arange(500).flip(0), torch.tensor([7]), torch.tensor([3, 3, 499])):
         some = drawn(random, INDEX[rows])
@@ -92,9 +92,9 @@ def test_same_bits_on_any_number_of_threads() -> None:
     made, random = load_preset("model_a"), RandomSource(3)
     try:
         torch.set_num_threads(1)
-        one = Drawer(made, torch.float32)(random, INDEX[:1000])
+        one = CpuDrawer(made, torch.float32)(random, INDEX[:1000])
         torch.set_num_threads(4)
-        assert_same(Drawer(made, torch.float32)(random, INDEX[:1000]), one)
+        assert_same(CpuDrawer(made, torch.float32)(random, INDEX[:1000]), one)
     finally:
         torch.set_num_threads(before)
 
@@ -178,13 +178,14 @@ CHECKS = {
 def test_a_check_that_fails_says_what_torch_says(changes) -> None:
     made, random, index = load_preset("model_a").override(changes), RandomSource(0), torch.arange(60)
     messages = []
-    for by in (Drawer(made, torch.float32), lambda r, i: draw(made, r, i)):
+    for by in (CpuDrawer(made, torch.float32), lambda r, i: draw(made, r, i)):
         with pytest.raises(ParameterError, match=r"at most 0.9 can be taken from the host") as caught:
             by(random, index)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
     smooth = index[draw_labels(made, random, index) == 0]
-    assert_same(Drawer(made, torch.float32)(random, smooth), draw(made, random, smooth))  # these have no substructure
+    # these have no substructure
+    assert_same(CpuDrawer(made, torch.float32)(random, smooth), draw(made, random, smooth))
 
 
 @pytest.mark.slow
@@ -192,7 +193,7 @@ def test_too_few_slots_are_refused_as_by_torch() -> None:
     too_few = {"population": "cdm_physical", **PHYSICAL, "slots": 20}
     made, random, index = load_preset("model_a").override({"substructure.cdm": too_few}), RandomSource(0), INDEX[:60]
     messages = []
-    for by in (Drawer(made, torch.float32), lambda r, i: draw(made, r, i)):
+    for by in (CpuDrawer(made, torch.float32), lambda r, i: draw(made, r, i)):
         with pytest.raises(ParameterError, match=r"substructure.cdm: \d+ subhalos .* more than slots = 20") as caught:
             by(random, index)
         messages.append(str(caught.value))
@@ -258,12 +259,12 @@ def test_what_cannot_be_translated_is_drawn_by_torch_and_said(monkeypatch, capfd
 def test_the_first_systems_are_drawn_by_torch_where_there_is_no_kernel_yet(monkeypatch, tmp_path) -> None:
     """Five seconds of compiling are for many images; the bits are the same before and after."""
     monkeypatch.setenv("LENSGEN_CACHE", str(tmp_path))
-    monkeypatch.setattr("lensgen.cpu_draw._WORTH_COMPILING", 40)
+    monkeypatch.setattr("lensgen.fused_draw._WORTH_COMPILING", 40)
     # a preset whose kernel no other test has in memory
     place = {"uniform": {"low": -0.3517, "high": 0.35}}
     simulator = Simulator("deeplense_ii_legacy", device="cpu").override({"source.center_x": place})
     random, index = simulator.random, torch.arange(32)
-    made = Drawer(simulator.preset, torch.float32)
+    made = CpuDrawer(simulator.preset, torch.float32)
     first, second = made.draw(random, index), made.draw(random, index)
     assert not list(tmp_path.glob("systems_*.py"))
     third = made.draw(random, index)
@@ -288,6 +289,6 @@ def test_more_calls_of_one_function_than_there_is_room_for() -> None:
     preset = load_preset("deeplense_ii_legacy")
     preset = replace(preset, classes={"no_sub": preset.classes["no_sub"], "ring": Ring()})
     random, index = RandomSource(3), torch.arange(64)
-    fused, reference = Drawer(preset, torch.float32)(random, index), draw(preset, random, index)
+    fused, reference = CpuDrawer(preset, torch.float32)(random, index), draw(preset, random, index)
     assert reference.params["substructure.ring.total"].any()
     assert all(torch.equal(fused.params[name], reference.params[name]) for name in reference.params)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from lensgen import Observation, Simulator, render
-from lensgen.cpu_draw import Drawer
 from lensgen.draw import draw
+from lensgen.fused_draw import CpuDrawer
 from lensgen.preset import Preset, load_preset
 from lensgen.psf import GaussianPSF
 from lensgen.rng import RandomSource
@@ -29,7 +29,7 @@ def _poisoned(monkeypatch) -> None:
 
 
 def test_images_do_not_depend_on_the_batch_or_on_who_drew_the_systems(preset) -> None:
-    simulator, made = Simulator(preset, device="cpu", engine="cpu"), Drawer(preset, torch.float32)
+    simulator, made = Simulator(preset, device="cpu", engine="cpu"), CpuDrawer(preset, torch.float32)
     simulator._draw = lambda index: made(simulator.random, index)
     whole = simulator.batch(0, 24)
     assert len(whole.label.unique()) == 3 and bool(torch.isfinite(whole.image).all())

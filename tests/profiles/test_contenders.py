@@ -70,7 +70,7 @@ class Stranger:
     name, placement = "stranger", [None]
 
     def prepare(self, task):
-        return {"images": np.zeros((2, 16, 16)), "warm_up": 0.0, "dtype": "float32", "notes": ""}
+        return {"images": np.zeros((2, 16, 16)), "warm_up": 0.0, "dtype": "float32", "notes": "", "device": "cpu"}
 
     def measure(self, seconds):
         raise AssertionError("it must not be timed")
