@@ -36,6 +36,13 @@ class Postponed:
         """Checks that come are of the images after these."""
         self._images += images
 
+    def bad(self, images: int) -> Tensor:
+        """`[images]` bool: which of so many images some check is against."""
+        found = torch.zeros(images, dtype=torch.bool, device=self._flags[0].device if self._flags else None)
+        for (first, length, _), flags in zip(self._noted, self._flags, strict=True):
+            found[first : first + length] |= flags
+        return found
+
     def fetch(self) -> None:
         """Begin to copy the flags to the host, on the current stream."""
         if not self._flags:

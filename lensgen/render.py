@@ -140,7 +140,7 @@ def pick_engine(engine: str, device: torch.device, dtype: torch.dtype, outputs: 
     return engine
 
 
-def _fitting(engine: str, scene: Scene, observation: Observation, noise: Noise | None) -> str:
+def fitting_engine(engine: str, scene: Scene, observation: Observation, noise: Noise | None) -> str:
     """The engine that renders these; says once which one was picked, and why not a faster one."""
     if engine != "auto":
         pick_engine(engine, scene.device, scene.dtype)
@@ -203,7 +203,7 @@ def render(
             f"the noise is for {len(noise.index)} images, the scene holds {len(scene)}: give one each."
         )
     psf_choice = _checked_choice(psf_choice, scene, observation)
-    name = _fitting(engine, scene, observation, noise)
+    name = fitting_engine(engine, scene, observation, noise)
     image = ENGINES[name].load().render(scene, observation, noise, psf_choice, **ENGINES[name].options)
     values = image.detach()
     if image.is_cuda:

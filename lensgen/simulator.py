@@ -17,7 +17,7 @@ from lensgen.draw import Systems, draw, draw_label
 from lensgen.errors import ParameterError, require_whole, unknown_name
 from lensgen.observation import MAX_SIZE, Noise
 from lensgen.preset import Preset, load_preset
-from lensgen.render import pick_engine
+from lensgen.render import fitting_engine, pick_engine
 from lensgen.rng import RandomSource
 from lensgen.substructure.population import Draws
 from lensgen.truth import TRUTHS, View, truth
@@ -237,6 +237,17 @@ class Simulator:
             if fused is not None:
                 return lambda index: fused.draw(self.random, index)
         return lambda index: draw(self.preset, self.random, index, self.dtype)
+
+    @cached_property
+    def fused(self) -> bool:
+        """Whether images are made by kernels of a GPU alone, from drawing to noise."""
+        if self.device.type != "cuda" or self.engine == "torch":
+            return False
+        systems = self._draw(torch.zeros(1, dtype=torch.int64, device=self.device))
+        return all(
+            fitting_engine(self.engine, systems.in_band(k)[0], band.observation, None).startswith("cuda")
+            for k, band in enumerate(self.preset.bands)
+        )
 
     @cached_property
     def input_scale(self) -> tuple[float, ...]:

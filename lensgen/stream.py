@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lensgen.ahead import Ahead, CudaLane, Lane
 from lensgen.batch import Batch
 from lensgen.errors import ParameterError, require_whole
 from lensgen.preset import Preset
+from lensgen.recorded import Recorded, recorded
 from lensgen.simulator import Simulator
 
 _FULL = 2048  # images that keep a GPU busy: smaller batches are made several at a time
@@ -111,7 +113,9 @@ class LensStream(IterableDataset[Batch]):
 
     def _simulated_ahead(self, lane: Lane) -> Iterator[Batch]:
         """All batches from where the stream stands; it may be moved meanwhile."""
-        ahead = Ahead(lane, self._make, self.ahead, self._together(), self.batches, self._place)
+        together = self._together()
+        recording = cache(lambda: recorded(self.simulator, self._offsets(together)))  # in the lane, when it is wanted
+        ahead = Ahead(lane, partial(self._make, recording), self.ahead, together, self.batches, self._place)
         while not self._ended(self._taken):
             yield self._handed_out(ahead.take(self._taken))
         ahead.finish()
@@ -140,14 +144,23 @@ class LensStream(IterableDataset[Batch]):
         room = _ROOM // (self.batch_size * numbers * self.simulator.dtype.itemsize)
         return max(1, min(-(-_FULL // self.batch_size), room))
 
-    def _make(self, first: int, count: int) -> tuple[list[Batch], list[Tensor]]:
-        """`count` of this rank's batches, and their memory."""
+    def _offsets(self, count: int) -> Tensor:
+        """By how much the images of `count` of this rank's batches come after the first one."""
         device, size = self.simulator.device, self.batch_size
         # worked out on the device: a copy from the host would wait for it
-        starts = self._start(first) + torch.arange(count, device=device) * (self.world_size * size)
-        whole = self.simulator.of((starts[:, None] + torch.arange(size, device=device)).flatten())
-        memory = {t.untyped_storage().data_ptr(): t for t in whole.tensors()}
-        return whole.split(size), list(memory.values())
+        starts = torch.arange(count, device=device) * (self.world_size * size)
+        return (starts[:, None] + torch.arange(size, device=device)).flatten()
+
+    def _make(
+        self, recording: Callable[[], Recorded | None], first: int, count: int
+    ) -> tuple[list[Batch], list[Tensor]]:
+        """`count` of this rank's batches, and their memory."""
+        if count == self._together() and (replay := recording()) is not None:
+            whole, pieces = replay(self._start(first))
+        else:
+            whole = self.simulator.of(self._start(first) + self._offsets(count))
+            pieces = list({t.untyped_storage().data_ptr(): t for t in whole.tensors()}.values())
+        return whole.split(self.batch_size), pieces
 
     def _place(self, first: int, image: int) -> str:
         batch, image = first + image // self.batch_size, image % self.batch_size

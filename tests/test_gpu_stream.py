@@ -80,6 +80,19 @@ def test_nothing_is_read_too_early_or_written_too_early(depth: int, together: in
     assert [float(s) for s in sums] == expected
 
 
+@pytest.mark.parametrize("preset", ["model_a", "deeplense_iv_legacy_macro"])
+def test_recorded_batches_are_those_of_the_simulator(preset: str) -> None:
+    """Images alone, of the fused engine: a CUDA graph, replayed; several small batches at a time, and large ones."""
+    for size, batches in ((16, 5), (2048, 4)):
+        made = LensStream(preset, size, seed=2, device="cuda", overrides={"grid.size": 16})
+        if not made.simulator.fused:
+            pytest.skip("the fused engine needs CuPy and NVRTC")
+        kept = [batch for batch, _ in zip(made, range(batches), strict=False)]
+        for n, batch in enumerate(kept):
+            expected = made.simulator.batch(size * n, size)
+            assert all(torch.equal(a, b) for a, b in zip(batch.tensors(), expected.tensors(), strict=True))
+
+
 class Checked(Quick):
     def of(self, index, label=None):
         checks.require(index < 0, lambda k: "never")

@@ -28,14 +28,14 @@ LAYERS = (
     {"detectability"},
     {"truth"},
     {"simulator"},
-    {"ahead", "stream", "benchmark", "datacard"},
+    {"ahead", "recorded", "stream", "benchmark", "datacard"},
     {"pictures"},
     {"write", "plot", "__main__"},
 )  # fmt: skip
 LAYER_OF = {module: i for i, layer in enumerate(LAYERS) for module in layer}
 PICTURES = {"show", "_repr_png_"}  # methods that may import plot when they are called
 # the modules that may import lensgen_kernels; loaded when first used
-ENGINE_MODULES = ("render", "fused", "cpu_engine", "cuda_engine", "fused_draw")
+ENGINE_MODULES = ("render", "recorded", "fused", "cpu_engine", "cuda_engine", "fused_draw")
 HEAVY = ("matplotlib", "lenstronomy", "scipy", "lightning", "lensgen_kernels")
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from lensgen import Batch, Simulator
-from lensgen.errors import ParameterError, PresetError, UnknownNameError
+from lensgen.errors import EngineError, ParameterError, PresetError, UnknownNameError
 from tests.every_preset import EVERY_PRESET
 
 # shapes and rays: one pixel, odd, rows that are no multiple of a vector, several chunks of several images
