@@ -30,7 +30,10 @@ LG_FUNCTION float lg_from_bits(int k) { return __int_as_float(k); }
 LG_FUNCTION double lg_from_bits(long long k) { return __longlong_as_double(k); }
 LG_FUNCTION float lg_erfinv(float x) { return erfinvf(x); }
 LG_FUNCTION double lg_erfinv(double x) { return erfinv(x); }
-LG_FUNCTION float lg_quotient(float x, float y) { return __fdividef(x, y); }  /* good to two units in the last place */
+/* by the special function unit: good to a few units in the last place, the logarithm to 2e-7 */
+LG_FUNCTION float lg_quotient(float x, float y) { return __fdividef(x, y); }
+LG_FUNCTION float lg_quick_exp(float x) { return exp2f(x * 1.44269504f); }
+LG_FUNCTION float lg_quick_log(float x) { return __logf(x); }
 #else
 #include <math.h>
 #include <string.h>
@@ -50,12 +53,24 @@ LG_FUNCTION double lg_erfinv(double x) {
     return x < 0.0 ? -y : y;
 }
 LG_FUNCTION float lg_erfinv(float x) { return (float)lg_erfinv((double)x); }
-LG_FUNCTION float lg_quotient(float x, float y) { return x / y; }
+/* as far off as a GPU's may be, up or down at random */
+LG_FUNCTION float lg_off(float x, float by) { return (lg_bits(x) * 0x9E3779B1u) >> 31 ? by : -by; }
+LG_FUNCTION float lg_quotient(float x, float y) { return x / y * (1.0f + lg_off(x, 2.4e-7f)); }
+LG_FUNCTION float lg_quick_exp(float x) { return exp2f(x * 1.44269504f) * (1.0f + lg_off(x, 2.4e-7f)); }
+LG_FUNCTION float lg_quick_log(float x) {
+    const float log2 = log2f(x);
+    return 0.693147181f * (log2 + lg_off(x, fabsf(log2) < 1.0f ? 1.6e-7f : 2.4e-7f * fabsf(log2)));
+}
 #endif
 /* where x is NaN the result is, as torch.clamp has it; y is a bound */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+LG_FUNCTION float lg_max(float x, float y) { float z; asm("max.NaN.f32 %0, %1, %2;" : "=f"(z) : "f"(x), "f"(y)); return z; }
+LG_FUNCTION float lg_min(float x, float y) { float z; asm("min.NaN.f32 %0, %1, %2;" : "=f"(z) : "f"(x), "f"(y)); return z; }
+#else
 LG_FUNCTION float lg_max(float x, float y) { return x <= y ? y : x; }
-LG_FUNCTION double lg_max(double x, double y) { return x <= y ? y : x; }
 LG_FUNCTION float lg_min(float x, float y) { return x >= y ? y : x; }
+#endif
+LG_FUNCTION double lg_max(double x, double y) { return x <= y ? y : x; }
 LG_FUNCTION double lg_min(double x, double y) { return x >= y ? y : x; }
 LG_FUNCTION int lg_shl(int k, int by) { return (int)((unsigned int)k << by); }
 LG_FUNCTION long long lg_shl(long long k, int by) { return (long long)((unsigned long long)k << by); }
@@ -73,6 +88,7 @@ _LIBM = {
 }  # fmt: skip
 _HELPERS = {
     "erfinv": "lg_erfinv", "bits": "lg_bits", "from_bits": "lg_from_bits", "max": "lg_max", "min": "lg_min",
+    "quick_exp": "lg_quick_exp", "quick_log": "lg_quick_log",
 }  # fmt: skip
 
 

@@ -142,25 +142,26 @@ LG_FUNCTION void lg_add_slot(const float* x, const float* y, float* ax, float* a
         return;
     }
     const float cx = Slots::center_x(own), cy = Slots::center_y(own);
-    const int first = lg_bits(head[LG_HEAD * slot + LG_FIRST]) - slot * LG_SEGMENTS;
-    const float limit = head[LG_HEAD * slot + LG_LIMIT];
-    float z[COUNT], M[COUNT];
-    int closed = 0;  // a bit for each ray too close for the table
+    const int segment = lg_bits(head[LG_HEAD * slot + LG_FIRST]), first = segment - slot * LG_SEGMENTS;
+    const float limit = head[LG_HEAD * slot + LG_LIMIT], start = lg_from_bits(segment << LG_SHIFT);
+    float z[COUNT], M[COUNT], nearest = limit;
     LG_UNROLL for (int p = 0; p < COUNT; p++) {
         const float dx = x[p] - cx, dy = y[p] - cy;
         z[p] = dx * dx + dy * dy;
-        const bool inside = !(z[p] >= limit);
-        const int bits = inside ? lg_bits(limit) : lg_bits(z[p]);
-        const lg_four c = lg_load4(table, inside ? 4 * slot * LG_SEGMENTS : 4 * ((bits >> LG_SHIFT) - first));
+        nearest = fminf(nearest, z[p]);
+        const int bits = lg_bits(fmaxf(z[p], start));  // never before the table, even where z is not a number
+        const lg_four c = lg_load4(table, 4 * ((bits >> LG_SHIFT) - first));
         const float t = lg_from_bits((bits & ((1 << LG_SHIFT) - 1)) | 0x3F800000) - (1.0f + LG_HALF_SEGMENT);
         M[p] = lg_quotient(c.a + t * (c.b + t * (c.c + t * c.d)), z[p]);
-        closed |= inside << p;
     }
-    LG_ROLLED for (int p = 0; closed >> p != 0; p++) {  // rare: one copy of the formula for all rays
-        float chosen = z[0];
-        LG_UNROLL for (int k = 1; k < COUNT; k++) chosen = k == p ? z[k] : chosen;
-        const float value = closed >> p & 1 ? Slots::M(chosen, own) : 0.0f;
-        LG_UNROLL for (int k = 0; k < COUNT; k++) M[k] = k == p && closed >> p & 1 ? value : M[k];
+    if (nearest < limit) {  // rare: rays too close for the table; one copy of the formula for all of them
+        LG_ROLLED for (int p = 0; p < COUNT; p++) {
+            float chosen = z[0];
+            LG_UNROLL for (int k = 1; k < COUNT; k++) chosen = k == p ? z[k] : chosen;
+            if (!(chosen < limit)) continue;
+            const float value = Slots::M(chosen, own);
+            LG_UNROLL for (int k = 0; k < COUNT; k++) M[k] = k == p ? value : M[k];
+        }
     }
     LG_UNROLL for (int p = 0; p < COUNT; p++) {
         ax[p] += M[p] * (x[p] - cx);

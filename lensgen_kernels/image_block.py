@@ -22,7 +22,7 @@ from lensgen_kernels.body import uniform_conditions
 from lensgen_kernels.c_source import PRELUDE, CPrinter, functions_source
 from lensgen_kernels.filters import Filter
 from lensgen_kernels.graph import Graph
-from lensgen_kernels.node import ARRAY, BOOL, INT, UNIFORM, VARYING, Node
+from lensgen_kernels.node import ARRAY, BOOL, INT, REAL, UNIFORM, VARYING, Node
 from lensgen_kernels.primitives import Stack
 from lensgen_kernels.program import ImageProgram, NoiseTerm, Term
 from lensgen_kernels.translate import needed, substituted, traced
@@ -46,6 +46,27 @@ class ImageBlock:
     text: str
     inputs: np.dtype
     layout: Layout
+
+
+class _QuickPrinter(CPrinter):
+    """Divides by the special function unit."""
+
+    def expression(self, node: Node) -> str:
+        if node.op == "div" and node.kind == REAL:
+            over, under = node.operands
+            return f"lg_quotient({self.name(over)}, {self.name(under)})"
+        return super().expression(node)
+
+
+def _unit(op: str) -> Callable[[Node], Node]:
+    """A primitive by a GPU's special function unit."""
+    return lambda x: x.graph.node(op, x)
+
+
+# An exponential is good to a few units in the last place. A logarithm near 0 is not, which lenses cannot do with (their
+# large terms cancel); for light and noise an absolute error of 2e-7 is as good.
+_LENS = {**fast_math.LOWERING, "exp": _unit("quick_exp")}
+_LIGHT = {**_LENS, "log": _unit("quick_log")}
 
 
 class _Once:
@@ -161,7 +182,7 @@ class _Block:
 
     def __init__(self, program: ImageProgram, geometry: Geometry, rays: int) -> None:
         self.program, self.geometry, self.rays = program, geometry, rays
-        self.printer = CPrinter("float")
+        self.printer = _QuickPrinter("float")
         self.texts: list[str] = []  # of functions that formulas call
         self.scalars = self.slots = self.slotted = self.arrays = 0
         self.stage: list[str] = []  # jobs of single threads: what is worked out once an image
@@ -169,7 +190,7 @@ class _Block:
         self.once = 0  # floats
 
     def traced(self, term: Term, outputs: int) -> tuple[tuple[Node, ...], list[Node]]:
-        graph = Graph(lowering=fast_math.LOWERING)
+        graph = Graph(lowering=_LENS if outputs == 2 else _LIGHT)
         x, y = graph.input("x", VARYING), graph.input("y", VARYING)
         stacks = [Stack(graph, f"array{self.arrays + k}", shape) for k, shape in enumerate(term.arrays)]
         parameters = [graph.input(f"p{k}", UNIFORM) for k in range(term.parameters)]
@@ -457,7 +478,7 @@ def _count(which: int, most: int) -> str:
 
 def _noise_values(noise: NoiseTerm, rare: bool) -> tuple[tuple[Node, ...], Node | None]:
     """The noisy pixel, and whether some rare case holds that was left out of it."""
-    graph = Graph(lowering=fast_math.LOWERING)
+    graph = Graph(lowering=_LIGHT)
     graph.rare = rare
     detector = SimpleNamespace(**{n: graph.input(f"detector_{n}", UNIFORM) for n in noise.detector})
     clean, exposure = graph.input("clean", VARYING), graph.input("exposure", UNIFORM)
