@@ -64,8 +64,16 @@ LG_FUNCTION float lg_quick_log(float x) {
 #endif
 /* where x is NaN the result is, as torch.clamp has it; y is a bound */
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-LG_FUNCTION float lg_max(float x, float y) { float z; asm("max.NaN.f32 %0, %1, %2;" : "=f"(z) : "f"(x), "f"(y)); return z; }
-LG_FUNCTION float lg_min(float x, float y) { float z; asm("min.NaN.f32 %0, %1, %2;" : "=f"(z) : "f"(x), "f"(y)); return z; }
+LG_FUNCTION float lg_max(float x, float y) {
+    float z;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(z) : "f"(x), "f"(y));
+    return z;
+}
+LG_FUNCTION float lg_min(float x, float y) {
+    float z;
+    asm("min.NaN.f32 %0, %1, %2;" : "=f"(z) : "f"(x), "f"(y));
+    return z;
+}
 #else
 LG_FUNCTION float lg_max(float x, float y) { return x <= y ? y : x; }
 LG_FUNCTION float lg_min(float x, float y) { return x >= y ? y : x; }

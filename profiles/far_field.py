@@ -38,11 +38,11 @@ WAYS = {"far field": ("cpu", 1), "tables": ("cpu", 10**9), "closed form": ("cpu_
 class FarField:
     """Measures images with many subhalos with and without a far field."""
 
-    counts: tuple[int, ...] = (25, 50, 100, 200, 500, 800)
+    counts: tuple[int, ...] = (10, 30, 100, 200, 500, 800)
     """Subhalos."""
-    sizes: tuple[int, ...] = (64,)
+    sizes: tuple[int, ...] = (64, 150)
     """Pixels along an axis, of 3.2 arcsec in all."""
-    batch: int = 32
+    batch: int = 16
     """Images at a time."""
     repeats: int = 7
     """Rounds."""
@@ -73,7 +73,7 @@ def measure(config: FarField) -> list[dict[str, Any]]:
     """One record for each size and way."""
     torch.set_num_threads(1)
     progress = report.Progress(len(config.sizes) * len(config.counts))
-    records = []
+    records: list[dict[str, Any]] = []
     for size in config.sizes:
         of_size: dict[str, dict[str, Any]] = {
             way: {"axis": AXIS, "contender": way, "case": f"{size}x{size}", "size": size, "values": [],

@@ -21,4 +21,4 @@ def test_far_field(tmp_path, capsys):
     assert 0.0 < off["far field"][1] < 1e-5 and off["far field"] != off["tables"] and off["closed form"] == [0.0, 0.0]
     assert out.with_suffix(".png").stat().st_size > 1000
     assert capsys.readouterr().out.strip() == out.with_suffix(".md").read_text().strip()
-    assert fused.MANY == before
+    assert before == fused.MANY
