@@ -29,3 +29,10 @@ LG_FUNCTION float lg_uniform_float(unsigned int word) {
     return lg_from_bits((int)((word >> 9) | 0x3F800000u)) - 0.99999994f;
 }
 LG_FUNCTION double lg_uniform_double(unsigned int word) { return ((double)(word >> 9) + 0.5) * 1.1920928955078125e-07; }
+
+// Of four neighbouring pixels.
+LG_FUNCTION void lg_four_uniforms(float* u, int block, unsigned int name, long long index, unsigned int k0, unsigned int k1) {
+    const lg_word4 words = lg_words(block, name, index, k0, k1);
+    u[0] = lg_uniform_float(words.w0), u[1] = lg_uniform_float(words.w1);
+    u[2] = lg_uniform_float(words.w2), u[3] = lg_uniform_float(words.w3);
+}

@@ -22,7 +22,7 @@ from lensgen_kernels import cpu, far_field, tables
 from tests.kernels import scenes
 from tests.kernels.scenes import both, double, hand_made, seen
 
-OFF = 1e-6  # arcsec: what hundreds of subhalos may be off by together
+OFF = 5e-7  # arcsec: what hundreds of subhalos may be off by together
 
 
 @pytest.fixture(autouse=True)
