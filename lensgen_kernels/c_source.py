@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from lensgen_kernels.errors import TranslationError
 from lensgen_kernels.graph import Function
-from lensgen_kernels.node import ARRAY, BOOL, INT, REAL, UNIFORM, Node
+from lensgen_kernels.node import ARRAY, BOOL, INT, REAL, Node
 from lensgen_kernels.translate import needed
 
 PRELUDE = """\
@@ -281,52 +280,3 @@ def _printed(
     text.append(f"{qualifier} {result} lg_{name}({', '.join(parameters)}) {{")
     text += [f"    {line}" for line in [*lines, f"return {value};"]]
     return "\n".join([*text, "}", ""])
-
-
-@dataclass(frozen=True)
-class SplitFormula:
-    """A formula in two functions.
-
-    Args:
-        text: both of them.
-        once: how many numbers the first writes and the second reads: one array a system.
-    """
-
-    text: str
-    once: int
-
-
-def split_formula_source(name: str, inputs: Sequence[Node], outputs: Sequence[Node], real: str) -> SplitFormula:
-    """What changes once a system apart from what changes with every position.
-
-    `lg_<name>_once(uniform inputs..., real* once)` writes every value that the other one needs, and
-    `lg_<name>(varying inputs..., const real* once)` returns what `formula_source` does. Both take the arrays.
-    """
-    printer = CPrinter(real)
-    nodes = needed(outputs)
-    varying = [n for n in nodes if n.rate > UNIFORM]
-    users = [a for n in varying for a in n.operands] + list(outputs)
-    kept = [n for n in dict.fromkeys(users) if n.rate <= UNIFORM and n.op != "const" and n.kind != ARRAY]
-    first = [f"{printer.type(n)} {input_name(n)}" for n in inputs if n.rate <= UNIFORM]
-    second = [f"{printer.type(n)} {input_name(n)}" for n in inputs if n.rate > UNIFORM or n.kind == ARRAY]
-    text = [f"LG_FUNCTION void lg_{name}_once({', '.join([*first, f'{real}* once'])}) {{"]
-    text += [f"    {line}" for line in printer.lines([n for n in nodes if n.rate <= UNIFORM])]
-    text += [f"    once[{k}] = {_packed(node, printer)};" for k, node in enumerate(kept)]
-    loads = [f"const {printer.type(n)} {printer.name(n)} = {_unpacked(n, k)};" for k, n in enumerate(kept)]
-    lines = loads + printer.lines(varying)
-    values = [printer.name(o) for o in outputs]
-    body = _printed(name, [*second, f"const {real}* once"], lines, outputs, values, printer)
-    return SplitFormula("\n".join([*text, "}", body]), len(kept))
-
-
-def _packed(node: Node, printer: CPrinter) -> str:
-    value = printer.name(node)
-    if node.kind == BOOL:
-        return f"({printer.real}){value}"
-    return f"lg_from_bits({value})" if node.kind == INT else value
-
-
-def _unpacked(node: Node, k: int) -> str:
-    if node.kind == BOOL:
-        return f"once[{k}] != 0"
-    return f"lg_bits(once[{k}])" if node.kind == INT else f"once[{k}]"

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lensgen_kernels.c_source import PRELUDE, formula_source, functions_source, split_formula_source
-from lensgen_kernels.node import ARRAY, UNIFORM, Node
+from lensgen_kernels.c_source import PRELUDE, formula_source, functions_source
+from lensgen_kernels.node import ARRAY, Node
 
 COMPILER = shutil.which("g++") or shutil.which("c++")
 REALS = {"float": torch.float32, "double": torch.float64}
@@ -39,30 +39,6 @@ class Library:
 
     def add(self, name: str, inputs: Sequence[Node], outputs: Sequence[Node], real: str) -> None:
         text = functions_source(outputs, real) + formula_source(name, inputs, outputs, real)
-        call = f"lg_{name}({', '.join(_given(inputs))})"
-        self._loop(name, text, call, inputs, outputs, real)
-
-    def add_split(self, name: str, inputs: Sequence[Node], outputs: Sequence[Node], real: str) -> None:
-        """The same by way of its uniform and its varying part."""
-        split = split_formula_source(name, inputs, outputs, real)
-        given = list(zip(_given(inputs), inputs, strict=True))
-        first = [text for text, n in given if n.rate <= UNIFORM]
-        second = [text for text, n in given if n.rate > UNIFORM or n.kind == ARRAY]
-        # one number more than is needed: C++ has no arrays of none
-        before = f"{real} once[{split.once + 1}]; lg_{name}_once({', '.join([*first, 'once'])}); "
-        call = f"lg_{name}({', '.join([*second, 'once'])})"
-        self._loop(name, functions_source(outputs, real) + split.text, call, inputs, outputs, real, before)
-
-    def _loop(
-        self,
-        name: str,
-        text: str,
-        call: str,
-        inputs: Sequence[Node],
-        outputs: Sequence[Node],
-        real: str,
-        before: str = "",
-    ) -> None:
         members = [f".v{k}" for k in range(len(outputs))] if len(outputs) > 1 else [""]
         numbers = sum(n.kind != ARRAY for n in inputs)
         stores = " ".join(f"out[{k}] = o{member};" for k, member in enumerate(members))
@@ -71,7 +47,7 @@ class Library:
             f"namespace n_{name} {{\n{text}"
             f'extern "C" void run_{name}(const {real}* in, {real}* out, long rows, const {real}* const* arrays) {{\n'
             f"    for (long r = 0; r < rows; r++, in += {numbers}, out += {len(outputs)}) {{\n"
-            f"        {before}const auto o = {call}; {stores}\n    }}\n}}\n}}\n"
+            f"        const auto o = lg_{name}({', '.join(_given(inputs))}); {stores}\n    }}\n}}\n}}\n"
         )
         self._outputs[name] = len(outputs), REALS[real]
 

@@ -25,7 +25,7 @@ from lensgen.light import LIGHT_PROFILES
 from lensgen.mass import MASS_PROFILES
 from lensgen.noise import NOISE_RECIPES, poisson_quantile
 from lensgen.profile import Profile
-from lensgen_kernels.c_source import PRELUDE, CPrinter, formula_source, functions_source, split_formula_source
+from lensgen_kernels.c_source import PRELUDE, CPrinter, formula_source, functions_source
 from lensgen_kernels.errors import TranslationError
 from lensgen_kernels.fast_math import LOWERING
 from lensgen_kernels.graph import Function, Graph
@@ -120,8 +120,6 @@ def library(tmp_path_factory) -> Library:
     for kind, real in KINDS.items():
         for name, what in FORMULAS:
             made.add(f"{name}_{what}_{kind}", *trace(name, what, kind), real)
-            if what in RENDERED and kind == "lowered":
-                made.add_split(f"{name}_{what}_split", *trace(name, what, kind), real)
         for name in NOISE_RECIPES:
             made.add(f"{name}_{kind}", *trace_noise(name, kind), real)
         mean_and_u = [node := graph_of(kind).input("mean", VARYING), node.graph.input("u", VARYING)]
@@ -189,27 +187,6 @@ def test_formulas_in_float(library, gate, name, what, kind, data):
     assert values.isfinite().all()
     allowed = F32_GATES.get((name, what), F32_GATES.get(name, 1e-5))
     gate(f"C of {name}.{what}, {kind}", worst(name, what, values, inputs), allowed)
-
-
-@pytest.mark.parametrize(("name", "what"), [(n, w) for n, w in FORMULAS if w in RENDERED])
-@given(data=st.data())
-def test_parts_make_the_whole(library, name, what, data):
-    """Once a system and once a position, together, have the bits of the one function."""
-    profile = PROFILES[name]
-    drawn = data.draw(cases.parameters(profile))
-    inputs = [v.float() for v in (*cases.scattered(40), *cases.tensors(profile, drawn))]
-    assert torch.equal(*(called(library, name, what, kind, inputs) for kind in ("split", "lowered")))
-
-
-def test_what_is_worked_out_once_is_not_in_the_varying_part():
-    inputs, outputs = trace("sersic", "surface_brightness", "float")
-    split = split_formula_source("light", inputs, outputs, "float")
-    first, second = split.text.split("}\n", 1)
-    taken = second.splitlines()[0]
-    assert "float in_x, float in_y, const float* once" in taken and "in_n_sersic" not in taken
-    assert "in_n_sersic" in first and "in_x" not in first
-    assert "1.9992f" in first and "1.9992f" not in second
-    assert f"once[{split.once - 1}]" in first and f"once[{split.once}]" not in first
 
 
 @pytest.mark.parametrize("arguments", EXACT.items(), ids=EXACT)
@@ -300,27 +277,6 @@ def test_names_collide_with_nothing(tmp_path):
     library.add("names", inputs, outputs, "float")
     values = library.build().call("names", *torch.tensor([1.0, 2.0, 3.0, 16.0, 8.0]))
     assert values.tolist() == [2.5, 6.0, -0.5]
-
-
-def test_kinds_pass_through_a_split(tmp_path):
-    """Conditions and whole numbers that are worked out once a system."""
-    graph = Graph(exact=True)
-    x, p = graph.input("x", VARYING), graph.input("p", UNIFORM)
-
-    def formula(x, p):
-        exponent = p.view(torch.int64) >> 52
-        scaled = ((x.view(torch.int64) >> 52) + exponent).to(torch.float64)
-        return torch.where(p < 0.5, scaled, -scaled), ~(p < 0.5) & (x > 0.0) | (p == 7.0)
-
-    inputs, outputs = [x, p], traced(graph, formula, [x, p], 2)
-    library = Library(tmp_path)
-    library.add("whole", inputs, outputs, "double")
-    library.add_split("parts", inputs, outputs, "double")
-    library.build()
-    given_ = torch.tensor([[0.3, 3.0, -2.0], [0.25, 1e20, 7.0]], dtype=torch.float64)
-    expected = torch.stack([v.double() for v in formula(*given_)])
-    assert torch.equal(library.call("whole", *given_), expected)
-    assert torch.equal(library.call("parts", *given_), expected)
 
 
 def test_called_functions_are_printed_once_and_in_order(tmp_path):

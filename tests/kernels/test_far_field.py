@@ -22,7 +22,7 @@ from lensgen_kernels import cpu, far_field, tables
 from tests.kernels import scenes
 from tests.kernels.scenes import both, double, hand_made, seen
 
-OFF = 5e-7  # arcsec: what hundreds of subhalos may be off by together
+OFF = 1e-6  # arcsec: what hundreds of subhalos may be off by together
 
 
 @pytest.fixture(autouse=True)
@@ -207,8 +207,9 @@ def test_halos_on_borders_and_corners_of_tiles(gate) -> None:
     rays = torch.cat([rays.double(), torch.tensor([-1.0, -5.0, -40.0, 70.0, 200.0, 1e4, 1e6]).double()])
     pairs = [torch.stack([rays, rays.roll(k)]) for k in (0, 1, 5, 11)]
     x, y = first_x + scale * torch.cat(pairs, 1)[0], first_y + scale * torch.cat(pairs, 1)[1]
+    allowed = 1.05 * far_field.EPSILON + 2e-8  # and rounding
     for alpha in (1e-6, 1e-3):
-        gate("far field: one TNFW (arcsec)", off(one_halo(x, y, alpha_Rs=alpha), observation), 1.05 * far_field.EPSILON)
+        gate("far field: one TNFW (arcsec)", off(one_halo(x, y, alpha_Rs=alpha), observation), allowed)
 
 
 def test_the_near_radius_covers_everything_or_nothing(never, gate) -> None:
