@@ -18,9 +18,9 @@ from lensgen.observation import Noise, Observation
 from lensgen.scene import Component, Scene, check_count
 from lensgen_kernels import cpu, tables
 from lensgen_kernels.errors import TranslationError
-from lensgen_kernels.filters import DenseFilter, Filter, dense_weights
+from lensgen_kernels.filters import dense_weights
 from lensgen_kernels.lanes import LANES
-from lensgen_kernels.program import ImageProgram
+from lensgen_kernels.program import DenseFilter, Filter, ImageProgram
 
 
 def refusal(scene: Scene, observation: Observation, noise: Noise | None, tabulated: bool = True) -> str | None:

@@ -20,9 +20,8 @@ from lensgen_kernels import cuda
 from lensgen_kernels.block_layout import Geometry
 from lensgen_kernels.block_optics import dense_weights
 from lensgen_kernels.errors import TranslationError
-from lensgen_kernels.filters import Filter
 from lensgen_kernels.image_block import ImageBlock, image_block
-from lensgen_kernels.program import ImageProgram
+from lensgen_kernels.program import Filter, ImageProgram
 
 RAYS = (4, 2, 1)  # that a thread works on at once: as many as the registers hold
 

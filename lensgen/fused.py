@@ -19,8 +19,7 @@ from lensgen.psf.psf import within_reach
 from lensgen.rng import name_hash
 from lensgen.scene import Component, Scene
 from lensgen_kernels.far_field import MANY
-from lensgen_kernels.filters import DenseFilter, Filter
-from lensgen_kernels.program import ImageProgram, NoiseTerm, Term
+from lensgen_kernels.program import DenseFilter, Filter, ImageProgram, NoiseTerm, Term
 
 DETECTOR = ("sky", "total_read_noise", "read_variance")
 UNIFORMS = ("shot", "read")

@@ -10,10 +10,9 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 from lensgen_kernels import fast_math
-from lensgen_kernels.body import uniform_conditions
 from lensgen_kernels.c_source import CPrinter
 from lensgen_kernels.node import ARRAY, BOOL, INT, REAL, UNIFORM, VARYING, Node
-from lensgen_kernels.translate import needed, substituted
+from lensgen_kernels.translate import needed, substituted, uniform_conditions
 
 _MOST_CASES = 4  # variants of a formula for conditions that hold for a whole system; further ones choose ray by ray
 

@@ -9,8 +9,7 @@ import numpy as np
 
 from lensgen_kernels import block_layout, far_field
 from lensgen_kernels.block_layout import Geometry
-from lensgen_kernels.filters import Filter
-from lensgen_kernels.program import ImageProgram
+from lensgen_kernels.program import Filter, ImageProgram
 
 _UNROLLED_TAPS = 40
 _TABLE_TOLERANCE = 5e-5

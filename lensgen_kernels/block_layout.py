@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lensgen_kernels.errors import TranslationError
-from lensgen_kernels.filters import Filter
-from lensgen_kernels.program import ImageProgram
+from lensgen_kernels.program import Filter, ImageProgram
 
 SEGMENTS_AN_OCTAVE = 2
 SEGMENTS = 12 * SEGMENTS_AN_OCTAVE  # of a table: down to 1/64 of the greatest distance

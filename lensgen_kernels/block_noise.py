@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 
 from lensgen_kernels.block_formula import LIGHT, Formula, Once, function, indented
 from lensgen_kernels.c_source import CPrinter
 from lensgen_kernels.graph import Graph
-from lensgen_kernels.node import UNIFORM, VARYING, Node
+from lensgen_kernels.node import Node
 from lensgen_kernels.program import NoiseTerm
-from lensgen_kernels.translate import needed, traced
+from lensgen_kernels.translate import needed, traced_noise
 
 
 def _values(noise: NoiseTerm, rare: bool) -> tuple[tuple[Node, ...], Node | None]:
-    """The noisy pixel, and whether some rare case holds that was left out of it."""
     graph = Graph(lowering=LIGHT)
     graph.rare = rare
-    detector = SimpleNamespace(**{n: graph.input(f"detector_{n}", UNIFORM) for n in noise.detector})
-    clean, exposure = graph.input("clean", VARYING), graph.input("exposure", UNIFORM)
-    values = traced(graph, noise.formula, [clean, exposure, detector, lambda name: graph.input(name, VARYING)], 1)
-    condition: Node | None = None
-    for rare_case in dict.fromkeys(graph.rare_cases):
-        condition = rare_case if condition is None else condition | rare_case
-    return values, condition
+    return traced_noise(graph, noise)
 
 
 def noise_text(noise: NoiseTerm | None, printer: CPrinter, keep: Callable[[list[str], Once], int]) -> str:

@@ -6,8 +6,7 @@ import numpy as np
 
 from lensgen_kernels.block_formula import function
 from lensgen_kernels.block_layout import Geometry
-from lensgen_kernels.filters import Filter
-from lensgen_kernels.program import ImageProgram
+from lensgen_kernels.program import Filter, ImageProgram
 
 
 def optics_text(program: ImageProgram, geometry: Geometry) -> str:

@@ -11,8 +11,9 @@ from lensgen_kernels.node import UNIFORM, VARYING, Node
 from lensgen_kernels.numba_source import NumbaPrinter, printable
 from lensgen_kernels.primitives import Stack
 from lensgen_kernels.program import ImageProgram, Term
+from lensgen_kernels.radial import Radial, circular, costly
 from lensgen_kernels.source import Source
-from lensgen_kernels.translate import needed, substituted, traced
+from lensgen_kernels.translate import needed, substituted, traced, uniform_conditions
 
 _JAM = 4  # slots whose deflections are added in one pass over a chunk, where the formula is short
 _SHORT = 24  # operations
@@ -21,11 +22,6 @@ _MOST_CASES = 4  # loops for conditions that hold for a whole system; further co
 Write: TypeAlias = Callable[[list[str]], list[str]]  # names of values -> the lines that store them
 
 ALL_RAYS = ("for p in range(n):",)
-
-
-def uniform_conditions(outputs: tuple[Node, ...]) -> list[Node]:
-    """Conditions that hold for all rays or none, and choose between values that vary."""
-    return [n.args[0] for n in needed(outputs) if n.op == "where" and n.rate == VARYING and n.args[0].rate <= UNIFORM]
 
 
 class Body:
@@ -39,11 +35,11 @@ class Body:
         self.slotted = 0
         self.arrays = 0  # stacks of images, in the order in which terms are worked out
         # smooth circular lenses by the number of the term with slots: costly ones, and those of many slots
-        self.tables: dict[int, tables.Radial] = {}
-        self.far: dict[int, tables.Radial] = {}
+        self.tables: dict[int, Radial] = {}
+        self.far: dict[int, Radial] = {}
         for which, term in enumerate(self.slotted_terms):
-            radial = tables.circular(*self.traced(term, 1, 2)[0]) if term.smooth else None
-            if radial is not None and program.tabulated and tables.costly(radial):
+            radial = circular(*self.traced(term, 1, 2)[0]) if term.smooth else None
+            if radial is not None and program.tabulated and costly(radial):
                 self.tables[which] = radial
             if radial is not None and term.many:
                 self.far[which] = radial

@@ -26,7 +26,9 @@ _WITHOUT_ASKING = 48 * 1024  # bytes of shared memory of a block; more of it mus
 def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Memory to be written."""
     if POISON:
-        return torch.full(shape, torch.nan if dtype in (torch.float32, torch.float64) else -1, dtype=dtype, device=device)
+        return torch.full(
+            shape, torch.nan if dtype in (torch.float32, torch.float64) else -1, dtype=dtype, device=device
+        )
     return torch.empty(shape, dtype=dtype, device=device)
 
 

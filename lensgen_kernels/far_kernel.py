@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lensgen_kernels import tables
 from lensgen_kernels.lanes import LANES
 from lensgen_kernels.node import UNIFORM, VARYING, Node
+from lensgen_kernels.radial import Radial
 from lensgen_kernels.translate import needed
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def allocate(source: Source, which: int) -> None:
     source.line(f"near{which} = scratch(slots{which}.shape[1], poison)")
 
 
-def fill(body: Body, which: int, radial: tables.Radial) -> None:
+def fill(body: Body, which: int, radial: Radial) -> None:
     """The near radii of all slots of one system, where there is no table."""
     source, printer = body.source, body.printer(f"f{which}_")
     with source.block(f"for slot in range(counts{which}[b]):"):

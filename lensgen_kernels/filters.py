@@ -6,44 +6,14 @@ of them, or what `dense_weights` makes of kernels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from lensgen_kernels.correlate import CORRELATE, TILE_ROWS
 from lensgen_kernels.lanes import LANES
+from lensgen_kernels.program import DenseFilter, Filter
 from lensgen_kernels.source import Source
 
 _UNROLLED_TAPS = 40
-
-
-@dataclass(frozen=True)
-class Filter:
-    """A separable filter over rows and columns: `out[i] = sum_m weights[m] in[stride i + m - before]`.
-
-    Args:
-        taps: how many weights.
-        stride: input numbers per output number.
-        before: by how much the first weight reaches beyond the edge.
-        edge: "nearest" or "zero": what lies beyond.
-    """
-
-    taps: int
-    stride: int
-    before: int
-    edge: str
-
-
-@dataclass(frozen=True)
-class DenseFilter:
-    """A correlation with a square kernel, `out[i, j] = sum kernel[m, q] in[s i + m - before, s j + q - before]`, zeros
-    beyond the edge, `before = (k - s) / 2`. Each image takes one of several kernels.
-
-    Args:
-        stride: s, input numbers per output number; the kernel's size k is even if s is, and odd if s is.
-    """
-
-    stride: int
 
 
 def _filtered_row(source: Source, filter: Filter, k: int, src: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lensgen_kernels import block_layout, tables
+from lensgen_kernels import block_layout
 from lensgen_kernels.block_formula import LENS, LIGHT, Formula, Once, QuickPrinter, function, indented
 from lensgen_kernels.block_inputs import TABLES, constants, inputs
 from lensgen_kernels.block_layout import Geometry, Layout
@@ -24,6 +24,7 @@ from lensgen_kernels.graph import Graph
 from lensgen_kernels.node import UNIFORM, VARYING, Node
 from lensgen_kernels.primitives import Stack
 from lensgen_kernels.program import ImageProgram, Term
+from lensgen_kernels.radial import radial as radial_of
 from lensgen_kernels.translate import traced
 
 _RAYS_AT_ONCE = 4
@@ -153,7 +154,7 @@ class _Block:
     def slot_struct(self, term: Term, which: int, most: int) -> tuple[str, block_layout.Slots]:
         """The struct of one term with slots, and how much memory each slot takes."""
         values, parameters = self.traced(term, 2)
-        radial = tables.radial(*values) if term.smooth and self.program.tabulated else None
+        radial = radial_of(*values) if term.smooth and self.program.tabulated else None
         once = Once(self.printer)
         formula = Formula(values, once)
         methods: list[str] = []

@@ -9,15 +9,13 @@ Where hundreds of slots have a far field, a chunk is 16 tiles of rays instead of
 from __future__ import annotations
 
 from functools import partial
-from types import SimpleNamespace
 
 from lensgen_kernels import far_kernel, filters, tables
 from lensgen_kernels.body import Body
 from lensgen_kernels.correlate import CORRELATE
-from lensgen_kernels.filters import DenseFilter, Filter
-from lensgen_kernels.node import BOOL, UNIFORM, VARYING, Node
-from lensgen_kernels.program import ImageProgram, NoiseTerm
-from lensgen_kernels.translate import needed, traced
+from lensgen_kernels.node import Node
+from lensgen_kernels.program import DenseFilter, Filter, ImageProgram, NoiseTerm
+from lensgen_kernels.translate import needed, traced_noise
 
 CHUNK = 1024  # rays: what a chunk's loops read and write stays in the first-level cache
 _OVER_RAYS = ("for base in range(0, rays, CHUNK):", "n = min(CHUNK, rays - base)")
@@ -121,17 +119,9 @@ def _noise(body: Body, pixels: str) -> None:
 
 
 def _noise_values(body: Body, noise: NoiseTerm, rare: bool) -> tuple[tuple[Node, ...], Node | None]:
-    """The noisy pixel, and whether some rare case holds that was left out of it."""
     graph = body.graph()
     graph.rare = rare
-    detector = SimpleNamespace(**{n: graph.input(f"detector_{n}", UNIFORM) for n in noise.detector})
-    clean, exposure = graph.input("clean", VARYING), graph.input("exposure", UNIFORM)
-    values = traced(graph, noise.formula, [clean, exposure, detector, lambda name: graph.input(name, VARYING)], 1)
-    condition: Node | None = None
-    for rare_case in dict.fromkeys(graph.rare_cases):
-        condition = rare_case if condition is None else condition | rare_case
-    assert condition is None or condition.kind == BOOL
-    return values, condition
+    return traced_noise(graph, noise)
 
 
 def image_source(program: ImageProgram) -> str:

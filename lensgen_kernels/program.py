@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lensgen_kernels.filters import DenseFilter, Filter
-
 
 @dataclass(frozen=True)
 class Term:
@@ -43,6 +41,35 @@ class NoiseTerm:
     formula: Callable
     detector: tuple[str, ...]
     uniforms: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A separable filter over rows and columns: `out[i] = sum_m weights[m] in[stride i + m - before]`.
+
+    Args:
+        taps: how many weights.
+        stride: input numbers per output number.
+        before: by how much the first weight reaches beyond the edge.
+        edge: "nearest" or "zero": what lies beyond.
+    """
+
+    taps: int
+    stride: int
+    before: int
+    edge: str
+
+
+@dataclass(frozen=True)
+class DenseFilter:
+    """A correlation with a square kernel, `out[i, j] = sum kernel[m, q] in[s i + m - before, s j + q - before]`, zeros
+    beyond the edge, `before = (k - s) / 2`. Each image takes one of several kernels.
+
+    Args:
+        stride: s, input numbers per output number; the kernel's size k is even if s is, and odd if s is.
+    """
+
+    stride: int
 
 
 @dataclass(frozen=True)

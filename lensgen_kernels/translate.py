@@ -6,11 +6,13 @@ import inspect
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from lensgen_kernels.errors import TranslationError, is_ours
 from lensgen_kernels.graph import Graph
-from lensgen_kernels.node import Node
+from lensgen_kernels.node import BOOL, UNIFORM, VARYING, Node
+from lensgen_kernels.program import NoiseTerm
 
 
 def where_defined(formula: Callable) -> str:
@@ -108,3 +110,20 @@ def replaced(outputs: Sequence[Node], by: Mapping[Node, Node]) -> tuple[Node, ..
 def substituted(outputs: Sequence[Node], condition: Node, holds: bool) -> tuple[Node, ...]:
     """The outputs where `condition` is known: its choices are made."""
     return replaced(outputs, {condition: condition.graph.constant(holds)})
+
+
+def uniform_conditions(outputs: Sequence[Node]) -> list[Node]:
+    """Conditions that hold for all rays or none, and choose between values that vary."""
+    return [n.args[0] for n in needed(outputs) if n.op == "where" and n.rate == VARYING and n.args[0].rate <= UNIFORM]
+
+
+def traced_noise(graph: Graph, noise: NoiseTerm) -> tuple[tuple[Node, ...], Node | None]:
+    """The noisy pixel, and whether some rare case holds that was left out of it (as `graph.rare` says)."""
+    detector = SimpleNamespace(**{n: graph.input(f"detector_{n}", UNIFORM) for n in noise.detector})
+    clean, exposure = graph.input("clean", VARYING), graph.input("exposure", UNIFORM)
+    values = traced(graph, noise.formula, [clean, exposure, detector, lambda name: graph.input(name, VARYING)], 1)
+    condition: Node | None = None
+    for rare_case in dict.fromkeys(graph.rare_cases):
+        condition = rare_case if condition is None else condition | rare_case
+    assert condition is None or condition.kind == BOOL
+    return values, condition

@@ -179,7 +179,7 @@ def test_who_has_a_far_field() -> None:
 
 
 @pytest.mark.parametrize("height, width", [(64, 64), (33, 65), (1, 1), (1, 40), (40, 1), (8, 16), (7, 9)])
-def test_deflections_of_200_halos(height: int, width: int, gate) -> None:
+def test_deflections_of_200_halos_or_none(height: int, width: int, gate) -> None:
     mass, observation = halos(200, 3, seed=height), seen(height, width, 3.2 / 64)
     gate("far field: 200 TNFW (arcsec)", off(mass, observation), OFF)
 
@@ -222,12 +222,6 @@ def test_the_near_radius_covers_everything_or_nothing(never, gate) -> None:
     gate("far field: 1000 arcsec outside (arcsec)", off(outside, observation), 1e-11)
     never()
     assert torch.equal(with_far, scenes.deflections((heavy,), observation, "cpu"))
-
-
-def test_no_halos_are_not_there() -> None:
-    mass = halos(200, 3)
-    found = scenes.deflections((mass,), seen(33, 65), "cpu")
-    assert float(found[1].abs().max()) < 1e-11 and float(found[0].abs().max()) > 1e-3
 
 
 def test_what_is_not_a_number_is_seen() -> None:

@@ -15,6 +15,7 @@ from lensgen.profile import LightProfile, MassProfile
 from lensgen_kernels import cpu, tables
 from lensgen_kernels.graph import Graph
 from lensgen_kernels.node import UNIFORM, VARYING
+from lensgen_kernels.radial import radial
 from tests.kernels import scenes
 from tests.kernels.scenes import hand_made, off_peak, off_relative, seen, slotted
 
@@ -70,7 +71,7 @@ def has_table(profile: MassProfile) -> bool:
     graph = Graph()
     x, y = graph.input("x", VARYING), graph.input("y", VARYING)
     ax, ay = profile.deflection(x, y, *(graph.input(p.name, UNIFORM) for p in profile.parameters))
-    return profile.smooth and tables.radial(ax, ay) is not None
+    return profile.smooth and radial(ax, ay) is not None
 
 
 @pytest.mark.parametrize("name", NEW)
