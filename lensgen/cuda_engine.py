@@ -5,7 +5,7 @@ Tensors are handed over as they lie, without a copy; the kernel runs on torch's 
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -15,36 +15,42 @@ from lensgen import fused
 from lensgen.checks import require
 from lensgen.errors import NOT_FINITE, ParameterError
 from lensgen.observation import Noise, Observation
-from lensgen.scene import Scene
+from lensgen.scene import Scene, check_count
 from lensgen_kernels import cuda
 from lensgen_kernels.block_layout import Geometry
 from lensgen_kernels.block_optics import dense_weights
-from lensgen_kernels.errors import TranslationError
+from lensgen_kernels.errors import CompilationError, TranslationError
 from lensgen_kernels.image_block import ImageBlock, image_block
 from lensgen_kernels.program import Filter, ImageProgram
 
 RAYS = (4, 2, 1)  # that a thread works on at once: as many as the registers hold
+_WORKSPACE = 1 << 29  # bytes of the device's memory for what does not fit into shared memory, of all blocks
 
 
 def refusal(scene: Scene, observation: Observation, noise: Noise | None, tabulated: bool = True) -> str | None:
     """What of these the engine cannot do, or None."""
     if (reason := fused.refusal(observation)) is not None:
         return reason
-    return _untranslatable(*_program(scene, observation, noise, tabulated))
+    return _unfit(*program_of(scene, observation, noise, tabulated), scene.device)
 
 
-@lru_cache(maxsize=256)
-def _untranslatable(program: ImageProgram, geometry: Geometry) -> str | None:
+@cache
+def _unfit(program: ImageProgram, geometry: Geometry, device: torch.device) -> str | None:
+    """Why there is no renderer of a program, or None."""
     try:
-        image_block(program, geometry)
+        _kernel(program, geometry, device)
     except TranslationError as error:
         return f"a formula cannot be translated: {error}"
+    except CompilationError as error:
+        return str(error)
     return None
 
 
-def _program(
-    scene: Scene, observation: Observation, noise: Noise | None, tabulated: bool
+def program_of(
+    scene: Scene, observation: Observation, noise: Noise | None, tabulated: bool, shared: int | None = None
 ) -> tuple[ImageProgram, Geometry]:
+    """What a renderer of scenes like this one is compiled from; for a card with `shared` bytes of shared memory a
+    block, by default the scene's."""
     blur = fused.blur(observation)
     filters = () if blur is None else (blur.filter,)
     program = fused.program(scene, filters, noise, tabulated, far=tabulated)
@@ -56,11 +62,12 @@ def _program(
         sub=sub,
         slots=tuple(map(fused.slots_of, fused.slotted(scene))),
         kernels=() if blur is None or isinstance(blur.filter, Filter) else (blur.weights.shape[-1],),
-        shared=cuda.facts(scene.device).shared,
+        shared=cuda.facts(scene.device).shared if shared is None else shared,
     )
 
 
-@lru_cache(maxsize=256)
+# kept for good: a CUDA graph that was recorded holds addresses of what is in these two
+@cache
 def _kernel(program: ImageProgram, geometry: Geometry, device: torch.device) -> tuple[ImageBlock, cuda.Kernel]:
     """The renderer of a program, with as many rays at once as the device's registers hold."""
     for rays in RAYS:
@@ -77,13 +84,14 @@ def render(
 ) -> Tensor:
     """Images `[B, H, W]` float32, e-/s per pixel (or in the unit of the noise recipe)."""
     device, images = scene.device, len(scene)
-    block, kernel = _kernel(*_program(scene, observation, noise, tabulated), device)
+    block, kernel = _kernel(*program_of(scene, observation, noise, tabulated), device)
     out = cuda.empty((images, observation.height, observation.width), torch.float32, device)
     bad = cuda.empty((images,), torch.bool, device)
     blocks = images
     if block.layout.workspace:  # each block has memory of its own for one image after the other
         at_once = kernel.occupancy(device, block.layout.threads, block.layout.shared)
-        blocks = min(images, at_once * cuda.facts(device).multiprocessors)
+        room = _WORKSPACE // (4 * block.layout.workspace)
+        blocks = max(1, min(images, at_once * cuda.facts(device).multiprocessors, room))
     held: list[Tensor] = [out]  # until the launch: what is made here must not be given away before
     inputs = _inputs(block, scene, observation, noise, psf_choice, held)
     inputs["out"], inputs["bad"], inputs["images"] = out.data_ptr(), bad.data_ptr(), images
@@ -91,11 +99,19 @@ def render(
         held.append(cuda.empty((blocks * block.layout.workspace,), torch.float32, device))
         inputs["workspace"] = held[-1].data_ptr()
     kernel.launch(device, blocks, block.layout.threads, block.layout.shared, (inputs,))
-    require(bad, NOT_FINITE.format)
+    counts = [(c.name, c.count, fused.slots_of(c)) for c in fused.slotted(scene)]
+    require(bad, lambda position: _what_is_wrong(position, counts))
     return out
 
 
-@lru_cache(maxsize=32)
+def _what_is_wrong(position: int, counts: list) -> str:
+    """With an image that the kernel marked."""
+    for name, count, slots in counts:
+        check_count(name, count[position : position + 1], slots)
+    return NOT_FINITE.format(position)
+
+
+@cache
 def _constants(observation: Observation, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
     """Axes of the rays, and the kernels of a dense filter."""
     s = observation.supersampling
@@ -121,6 +137,11 @@ def _inputs(
     batch = len(scene)
 
     def kept(values: Tensor, dtype: torch.dtype) -> Tensor:
+        if values.device != scene.device:  # a kernel would read there whatever lies at that address here
+            raise ParameterError(
+                f"the scene is on {scene.device}, and a tensor that goes with it (a count, a scale, or the noise's "
+                f"exposure or index) on {values.device}: move it there with .to({str(scene.device)!r})."
+            )
         values = values.detach()
         if values.dtype != dtype:
             values = values.to(dtype)

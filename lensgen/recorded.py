@@ -5,6 +5,7 @@ Small batches are made in less time than the host needs to ask for them, kernel 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import torch
@@ -71,10 +72,14 @@ def recorded(simulator: Simulator, offsets: Tensor) -> Recorded | None:
     """A recording, or None where there is nothing to gain, or no way to do it."""
     if not simulator.fused or simulator.outputs != ("image",) or not 0 < len(offsets) <= _LARGE:
         return None
+    if os.environ.get("PYTORCH_NO_CUDA_MEMORY_CACHING"):  # memory cannot be asked for while a graph is recorded
+        return None
+    from lensgen_kernels import cuda
+
     try:
         return Recorded(simulator, offsets)
     except LensgenError:
         return None  # an image that cannot be drawn: the stream comes to it and says so
-    except RuntimeError as error:  # what CUDA does not record, by torch's word for it
+    except cuda.RecordingError as error:
         say_once(f"batches are simulated kernel by kernel, which is slower: CUDA records no graph of them: {error}")
         return None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ from lensgen.render import fitting_engine, pick_engine
 from lensgen.rng import RandomSource
 from lensgen.substructure.population import Draws
 from lensgen.truth import TRUTHS, View, truth
+
+if TYPE_CHECKING:
+    from lensgen.fused_draw import Drawer
 
 OUTPUTS = ("image", *TRUTHS)
 _BLOCK = {"cpu": 1024, "cuda": 4096}  # systems drawn at a time: bounds memory, and changes no bit
@@ -108,7 +111,7 @@ class Simulator:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without compiled kernels, which another process (a DataLoader's worker that is spawned) makes its own."""
-        return {name: value for name, value in self.__dict__.items() if name != "_draw"}
+        return {name: value for name, value in self.__dict__.items() if name != "_drawer"}
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -205,14 +208,7 @@ class Simulator:
         else:
             classes = torch.full_like(index, self.class_names.index(label))
             systems = draw(self.preset, self.random, index, self.dtype, classes)
-        views = [
-            View(
-                systems, k, band.observation,
-                Noise(self.preset.recipe, band.detector, systems.exposure[k], self.random, index, k), self.engine,
-                self.hr_factor,
-            )
-            for k, band in enumerate(self.preset.bands)
-        ]  # fmt: skip
+        views = self._views(systems, index)
         image = torch.stack([view.image(view.scene, view.noise) for view in views], 1)
         if self.preset.normalise == "peak":
             image = image / image.flatten(1).amax(1).clamp(min=1e-30).view(-1, 1, 1, 1)
@@ -227,27 +223,44 @@ class Simulator:
             bands=tuple(band.name for band in self.preset.bands),
         )
 
-    @cached_property
-    def _draw(self) -> Callable[[Tensor], Systems]:
-        """index `[B]` -> systems: by a kernel where there are any, with the same bits."""
-        if self.engine != "torch" and pick_engine("auto", self.device, torch.float32) != "torch":
-            from lensgen.fused_draw import drawer  # kernels are loaded when they are used
+    def _views(self, systems: Systems, index: Tensor) -> list[View]:
+        """The systems in each band."""
+        return [
+            View(
+                systems, k, band.observation,
+                Noise(self.preset.recipe, band.detector, systems.exposure[k], self.random, index, k), self.engine,
+                self.hr_factor,
+            )
+            for k, band in enumerate(self.preset.bands)
+        ]  # fmt: skip
 
-            fused = drawer(self.preset, self.dtype, self.device)
-            if fused is not None:
-                return lambda index: fused.draw(self.random, index)
-        return lambda index: draw(self.preset, self.random, index, self.dtype)
+    @cached_property
+    def _drawer(self) -> Drawer | None:
+        """By which a kernel draws systems, with the same bits; None where torch does."""
+        if self.engine == "torch" or pick_engine("auto", self.device, torch.float32) == "torch":
+            return None
+        from lensgen.fused_draw import drawer  # kernels are loaded when they are used
+
+        return drawer(self.preset, self.dtype, self.device)
+
+    def _draw(self, index: Tensor) -> Systems:
+        """The systems of `index`."""
+        if self._drawer is None:
+            return draw(self.preset, self.random, index, self.dtype)
+        return self._drawer.draw(self.random, index)
 
     @cached_property
     def fused(self) -> bool:
         """Whether images are made by kernels of a GPU alone, from drawing to noise."""
-        if self.device.type != "cuda" or self.engine == "torch":
+        if self.device.type != "cuda" or self._drawer is None:
             return False
-        systems = self._draw(torch.zeros(1, dtype=torch.int64, device=self.device))
-        return all(
-            fitting_engine(self.engine, systems.in_band(k)[0], band.observation, None).startswith("cuda")
-            for k, band in enumerate(self.preset.bands)
-        )
+        index = torch.zeros(1, dtype=torch.int64, device=self.device)
+        with checks.postponed():  # whatever is wrong with that image
+            views = self._views(self._draw(index), index)
+            return all(
+                fitting_engine(self.engine, view.scene, view.observation, view.noise).startswith("cuda")
+                for view in views
+            )
 
     @cached_property
     def input_scale(self) -> tuple[float, ...]:

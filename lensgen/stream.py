@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from functools import cache, partial
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,13 @@ class LensStream(IterableDataset[Batch]):
         self.batches = batches
         self.ahead = ahead
         self._taken = 0  # batches that this rank has yielded
+        self._groups = 0  # of batches, which were made at a time
+        self._recording: Recorded | None = None
         self._in_workers = torch.zeros(1, dtype=torch.int64).share_memory_()  # whether workers went on from `_taken`
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process records by itself."""
+        return self.__dict__ | {"_groups": 0, "_recording": None}
 
     @property
     def preset(self) -> Preset:
@@ -113,11 +119,16 @@ class LensStream(IterableDataset[Batch]):
 
     def _simulated_ahead(self, lane: Lane) -> Iterator[Batch]:
         """All batches from where the stream stands; it may be moved meanwhile."""
-        together = self._together()
-        recording = cache(lambda: recorded(self.simulator, self._offsets(together)))  # in the lane, when it is wanted
-        ahead = Ahead(lane, partial(self._make, recording), self.ahead, together, self.batches, self._place)
-        while not self._ended(self._taken):
-            yield self._handed_out(ahead.take(self._taken))
+        ahead = Ahead(lane, self._make, self.ahead, self._together(), self.batches, self._place)
+        try:
+            while not self._ended(self._taken):
+                yield self._handed_out(ahead.take(self._taken))
+        except GeneratorExit:  # left before its end: what was handed out is looked at all the same
+            try:
+                ahead.finish()
+            except ParameterError as error:
+                warnings.warn(f"a LensStream that was left had handed out a bad image: {error}", stacklevel=2)
+            raise
         ahead.finish()
 
     def _ended(self, position: int) -> bool:
@@ -151,11 +162,16 @@ class LensStream(IterableDataset[Batch]):
         starts = torch.arange(count, device=device) * (self.world_size * size)
         return (starts[:, None] + torch.arange(size, device=device)).flatten()
 
-    def _make(
-        self, recording: Callable[[], Recorded | None], first: int, count: int
-    ) -> tuple[list[Batch], list[Tensor]]:
+    def _recorded(self) -> Recorded | None:
+        """For the second full group and all after it: a stream of one has nothing to gain."""
+        self._groups += 1
+        if self._groups == 2:
+            self._recording = recorded(self.simulator, self._offsets(self._together()))
+        return self._recording
+
+    def _make(self, first: int, count: int) -> tuple[list[Batch], list[Tensor]]:
         """`count` of this rank's batches, and their memory."""
-        if count == self._together() and (replay := recording()) is not None:
+        if count == self._together() and (replay := self._recorded()) is not None:
             whole, pieces = replay(self._start(first))
         else:
             whole = self.simulator.of(self._start(first) + self._offsets(count))

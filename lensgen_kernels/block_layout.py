@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lensgen_kernels.errors import TranslationError
 from lensgen_kernels.program import Filter, ImageProgram
 
-SEGMENTS_AN_OCTAVE = 2
+SEGMENTS_AN_OCTAVE = 4
 SEGMENTS = 12 * SEGMENTS_AN_OCTAVE  # of a table: down to 1/64 of the greatest distance
 _TILE = (8, 16)  # samples that a warp takes, rows and columns
 _LANES = 32
@@ -100,7 +100,7 @@ def layout(program: ImageProgram, geometry: Geometry, once: int, kinds: Sequence
     light, spare = _buffers(program, geometry)
     far = any(k.far for k in kinds)
     fixed = _aligned(4 * once)
-    kept = sum(size for size in (fixed, light) if size <= geometry.shared)
+    kept = fixed + (light if fixed + light <= geometry.shared else 0)
     # the buffers of filters are for after the sums, and take their place
     room = max(geometry.shared // _AT_ONCE - kept, min(spare, geometry.shared - kept))
     best = None
@@ -141,7 +141,7 @@ def layout(program: ImageProgram, geometry: Geometry, once: int, kinds: Sequence
             "Fix: fewer slots, or engine='torch'."
         )
     # of 64 registers a thread, a multiprocessor holds 1,024
-    threads = {1: 1024, 2: 512}.get(geometry.shared // shared, 256)
+    threads = {1: 1024, 2: 512}.get(geometry.shared // max(shared, 1), 256)
     return Layout(threads, shared, workspace, places, (rows, columns), band, batches, far)
 
 

@@ -6,6 +6,7 @@ Nothing here is touched before the first kernel: CuPy is imported, and a CUDA co
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -88,15 +89,23 @@ def _missing() -> str | None:
     major = torch.version.cuda.partition(".")[0]
     try:
         import cupy
-    except ImportError as error:  # not there, or there and broken
-        return f"CuPy cannot be imported ({error}). Fix: pip install cupy-cuda{major}x"
-    built = cupy.cuda.runtime.runtimeGetVersion() // 1000
+
+        built = cupy.cuda.runtime.runtimeGetVersion() // 1000
+    except Exception as error:  # not there, or there and broken in one of many ways
+        return f"CuPy cannot be used ({error}). Fix: pip install cupy-cuda{major}x"
     if str(built) != major:
         return (
             f"CuPy is for CUDA {built} and torch for CUDA {major}. Fix: pip uninstall cupy-cuda{built}x, then "
             f"pip install cupy-cuda{major}x"
         )
-    return nvrtc.available()
+    if (reason := nvrtc.available()) is not None:
+        return reason
+    if str(nvrtc.version()[0]) != major:  # the driver may be too old for its code
+        return (
+            f"NVRTC is of CUDA {nvrtc.version()[0]} and torch for CUDA {major}. "
+            f"Fix: pip install 'cuda-bindings=={major}.*' nvidia-cuda-nvrtc{'' if int(major) > 12 else '-cu12'}"
+        )
+    return None
 
 
 class _Loaded:
@@ -235,7 +244,28 @@ def _stream(address: int) -> Any:
     """CuPy's name for one of torch's streams; it holds the address and nothing else."""
     from cupy.cuda import ExternalStream
 
-    return ExternalStream(address)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of CuPy 14, whose successor CuPy 13 lacks
+        return ExternalStream(address)
+
+
+def _without_waiting(work: Callable[[Tensor], Sequence[Tensor]], start: Tensor) -> None:
+    """The work once, where it must not wait for the device: found now, a capture that fails on it would leave torch's
+    allocator as if it went on for ever."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        work(start)
+    except RuntimeError as error:
+        if "synchronizing CUDA operation" in str(error):
+            raise RecordingError(str(error).partition("\n")[0]) from error
+        raise
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+class RecordingError(RuntimeError):
+    """CUDA cannot record this work as a graph."""
 
 
 class Replayed:
@@ -247,6 +277,9 @@ class Replayed:
     Args:
         work: `start` `[1]` int64 on the device -> tensors; called three times, for images that do not matter.
         device: where.
+
+    Raises:
+        RecordingError: the work waits for the device, or does something else that cannot be recorded.
     """
 
     def __init__(self, work: Callable[[Tensor], Sequence[Tensor]], device: torch.device) -> None:
@@ -256,13 +289,20 @@ class Replayed:
             apart = torch.cuda.Stream()
             apart.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(apart):
-                for _ in range(2):  # what is made at first use must be there: kernels are loaded, tables copied
-                    work(self._start)
-            torch.cuda.current_stream().wait_stream(apart)
+                work(self._start)  # what is made at first use is made: kernels are loaded, tables copied
+                _without_waiting(work, self._start)
+            user = torch.cuda.current_stream()
+            user.wait_stream(apart)
             self._graph = torch.cuda.CUDAGraph()
-            # other threads (a loader's, NCCL's) may go on meanwhile
-            with torch.cuda.graph(self._graph, stream=apart, capture_error_mode="thread_local"):
-                self._made = tuple(work(self._start))
+            try:
+                # other threads (a loader's, NCCL's) may go on meanwhile
+                with torch.cuda.graph(self._graph, stream=apart, capture_error_mode="thread_local"):
+                    self._made = tuple(work(self._start))
+            except RuntimeError as error:
+                torch.cuda.set_stream(user)  # torch 2.11 leaves the other one
+                if "captur" in str(error):
+                    raise RecordingError(str(error).partition("\n")[0]) from error
+                raise
             self._copied = torch.cuda.Event()
             self._copied.record()
 

@@ -70,7 +70,7 @@ LG_KERNEL(LG_BLOCKS_AT_ONCE) lg_render(LG_ARGUMENT lg_inputs in) {
     const lg_memory<float> wide_x = lg_place<float>(shared, LG_AT_WIDE_X), wide_y = lg_place<float>(shared, LG_AT_WIDE_Y);
     for (int image = LG_BLOCK; image < (int)in.images; image += LG_BLOCKS) {
         lg_stage(in, image, once);
-        LG_EACH(t, 1) in.bad[image] = false;
+        LG_EACH(t, 1) in.bad[image] = lg_wrong_count(in, image);
         LG_BARRIER();
         LG_ROLLED for (int sub = 0; sub < LG_SUB * LG_SUB; sub++) {
             LG_ROLLED for (int first_tile = 0; first_tile < LG_TILES; first_tile += LG_BAND) {

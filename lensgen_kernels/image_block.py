@@ -252,6 +252,7 @@ class _Block:
                 *dict.fromkeys(self.texts),
                 _text("lenses.h"),
                 *(text for text, _ in structs),
+                _wrong_count(geometry),
                 add_all,
                 stage,
                 shine_text,
@@ -264,9 +265,19 @@ class _Block:
         return ImageBlock(text, kinds, layout)
 
 
+def _wrong_count(geometry: Geometry) -> str:
+    wrong = [
+        f"lg_count(in.count[{k}], image) < 0 || lg_count(in.count[{k}], image) > {most}"
+        for k, most in enumerate(geometry.slots)
+    ]
+    return function(
+        "LG_FUNCTION bool lg_wrong_count(const lg_inputs& in, int image)", [f"return {' || '.join(wrong) or 'false'};"]
+    )
+
+
 def _count(which: int, most: int) -> str:
     """How many slots an image uses; never more than there is room for."""
-    return f"(int)min(in.count[{which}].at[image * in.count[{which}].step], {most}LL)"
+    return f"(int)min(lg_count(in.count[{which}], image), {most}LL)"
 
 
 @lru_cache(maxsize=256)

@@ -70,7 +70,7 @@ LG_FUNCTION float lg_far_at(lg_memory<float> wide, int t, int row) {  // row of 
 // with tables a head of LG_HEAD numbers (first segment, limit) and the tables.
 enum { LG_FIRST = 0, LG_LIMIT = 1, LG_NEAR = 2, LG_HEAD = 4 };
 
-// Tables hold m = M z, the deflection being M (dx, dy), as a cubic on each half of a power of two of z = dx^2 + dy^2.
+// Tables hold m = M z, the deflection being M (dx, dy), as a cubic on each quarter of a power of two of z = dx^2 + dy^2.
 template <class Slots>
 LG_FUNCTION void lg_fill_tables(const lg_inputs& in, int count, lg_memory<float> once, lg_memory<float> head,
                                 lg_memory<float> table) {

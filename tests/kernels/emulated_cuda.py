@@ -87,6 +87,9 @@ def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     monkeypatch.setattr(cuda_engine, "cuda", fake)
     for name in ("cuda", "cuda_closed"):
         monkeypatch.setitem(ENGINES, name, dataclasses.replace(ENGINES[name], devices=("cpu",)))
-    cuda_engine._kernel.cache_clear()
+    caches = (cuda_engine._kernel, cuda_engine._unfit)
+    for kept in caches:
+        kept.cache_clear()
     yield played
-    cuda_engine._kernel.cache_clear()
+    for kept in caches:
+        kept.cache_clear()

@@ -328,7 +328,17 @@ class Graph:
             yield
 
         graph = self
-        stand_ins = {"Stream": Stream, "Event": Event, "CUDAGraph": CUDAGraph, "graph": captured, "stream": nothing}
+        self.mode = "default"
+
+        def set_mode(mode) -> None:
+            log.append(f"sync {mode}")
+            graph.mode = mode
+
+        stand_ins = {
+            "get_sync_debug_mode": lambda: graph.mode, "set_sync_debug_mode": set_mode,
+            "set_stream": lambda stream: log.append("set_stream"),
+        }  # fmt: skip
+        stand_ins |= {"Stream": Stream, "Event": Event, "CUDAGraph": CUDAGraph, "graph": captured, "stream": nothing}
         for name, stand_in in (stand_ins | {"device": nothing, "current_stream": Stream}).items():
             monkeypatch.setattr(torch.cuda, name, stand_in)
         zeros = torch.zeros
@@ -345,10 +355,34 @@ def test_replayed_work_hands_out_copies(monkeypatch) -> None:
         return graph.made
 
     replayed = cuda.Replayed(work, DEVICE)
-    assert graph.log == ["wait_stream", "work", "work", "wait_stream", "begin", "work", "end", "record"]
+    assert graph.log == [
+        "wait_stream", "work", "sync error", "work", "sync default", "wait_stream", "begin", "work", "end", "record",
+    ]  # fmt: skip
     graph.log.clear()
     first = replayed(5)
     second = replayed(100)
     assert graph.log == ["wait", "replay", "record"] * 2
     assert first[0].tolist() == [5, 6, 7] and second[0].tolist() == [100, 101, 102]
     assert first[1].item() == 2.5
+
+
+@pytest.mark.parametrize("when, what, raised", [
+    (2, "called a synchronizing CUDA operation", cuda.RecordingError),
+    (2, "out of memory", RuntimeError),
+    (3, "operation not permitted when stream is capturing\nCUDA kernel errors", cuda.RecordingError),
+    (3, "an illegal memory access was encountered", RuntimeError),
+])  # fmt: skip
+def test_what_cannot_be_recorded_is_told_from_what_is_broken(monkeypatch, when, what, raised) -> None:
+    graph, calls = Graph(monkeypatch), []
+
+    def work(start):
+        calls.append(start)
+        if len(calls) == when:
+            raise RuntimeError(what)
+        return (start,)
+
+    with pytest.raises(RuntimeError, match=what.partition("\n")[0]) as error:
+        cuda.Replayed(work, DEVICE)
+    assert type(error.value) is raised
+    assert graph.mode == "default"
+    assert ("set_stream" in graph.log) == (when == 3)  # back to the caller's

@@ -11,7 +11,7 @@ import torch
 
 import lensgen
 import lensgen_kernels
-from lensgen import Noise, Scene, Simulator, cuda_engine, load_preset, render
+from lensgen import Noise, Scene, Simulator, checks, cuda_engine, load_preset, render
 from lensgen.draw import draw
 from lensgen.errors import EngineError, ParameterError
 from lensgen.mass import mass_profile
@@ -121,7 +121,7 @@ def test_cards_with_less_shared_memory_give_the_same(preset: str, emulator: Emul
 def test_every_preset_fits_every_card(preset: str, card: str, emulator: Emulator) -> None:
     emulator.facts = FACTS[card]
     scene, observation, noise, _ = noisy(preset, 1, load_preset(preset).image_shape[1:])
-    layout = image_block(*cuda_engine._program(scene, observation, noise, True)).layout
+    layout = image_block(*cuda_engine.program_of(scene, observation, noise, True)).layout
     assert 0 < layout.shared <= FACTS[card].shared
     inside = [place for place in layout.places.values() if place >= 0]
     assert max(inside) <= layout.shared and all(place % 16 == 0 for place in inside)
@@ -179,14 +179,28 @@ def test_same_bits_however_batched(size: list[int], emulator: Emulator) -> None:
 
 @needs_compiler
 def test_counts_beyond_the_slots_read_nothing_outside(emulator: Emulator) -> None:
-    """A GPU cannot look at counts before it reads: it stops at the last slot."""
+    """A GPU cannot look at counts before it reads: it stops at the last slot, and says so afterwards."""
     scene, observation, *_ = crowded(130)
     few = scene.mass[1]
     full, more = (
         Scene((scene.mass[0], scenes.replace(few, count=torch.tensor(count))), scene.source)
         for count in ([130, 130], [130, 5000])
     )
-    assert torch.equal(render(full, observation, engine="cuda"), render(more, observation, engine="cuda"))
+    expected = render(full, observation, engine="cuda")
+    with pytest.raises(ParameterError, match=r"count = 5000 is outside \[0, 130\]"):
+        render(more, observation, engine="cuda")
+    with checks.postponed():
+        assert torch.equal(render(more, observation, engine="cuda"), expected)
+
+
+@needs_compiler
+def test_tensors_elsewhere_are_refused(emulator: Emulator) -> None:
+    """A kernel would read at their address."""
+    scene, observation, noise, _ = noisy("model_b", 2)
+    elsewhere = Noise(noise.recipe, noise.detector, noise.exposure, noise.random, noise.index)
+    object.__setattr__(elsewhere, "index", noise.index.to("meta"))
+    with pytest.raises(ParameterError, match="the scene is on cpu, and a tensor .* on meta"):
+        render(scene, observation, elsewhere, engine="cuda")
 
 
 # --- machine code
@@ -195,7 +209,7 @@ def test_counts_beyond_the_slots_read_nothing_outside(emulator: Emulator) -> Non
 @lru_cache(maxsize=64)
 def _block(preset: str, card: str, rays: int):
     scene, observation, noise, _ = noisy(preset, 1, list(load_preset(preset).image_shape[1:]))
-    program, geometry = cuda_engine._program(scene, observation, noise, True)
+    program, geometry = cuda_engine.program_of(scene, observation, noise, True)
     return image_block(program, geometry, rays)
 
 
@@ -226,7 +240,7 @@ def test_a_formula_that_cannot_be_translated_is_refused_by_name(emulator: Emulat
 
 def test_more_shared_memory_makes_fewer_tables(emulator: Emulator) -> None:
     slots = [block_layout.Slots(once=8, most=800, tabulated=True, far=True)]
-    program, _ = cuda_engine._program(hand_made(1), seen(8, 8), None, True)
+    program, _ = cuda_engine.program_of(hand_made(1), seen(8, 8), None, True)
     bands = []
     for card in ("RTX 4090", "A100", "H100"):
         geometry = block_layout.Geometry(64, 64, 1, (800,), (), FACTS[card].shared)
