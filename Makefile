@@ -28,7 +28,7 @@ check: .venv/installed   ## style and types
 	$(BIN)/mypy
 
 gpu-report: .venv/installed   ## on a machine with a GPU: tests, speed against peers, checks, in at most eight minutes
-	$(BIN)/pip install --quiet --editable '.[gpu]'
+	$(BIN)/pip install --quiet --editable '.[dev,gpu,peers]'
 	$(BIN)/python -m profiles.gpu_report
 
 clean:

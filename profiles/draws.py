@@ -26,6 +26,7 @@ import lensgen
 from lensgen import Simulator
 from lensgen.draw import Systems, draw
 from lensgen.errors import lookup, require_whole
+from lensgen.render import pick_engine
 from lensgen.scene import Component
 from lensgen.simulator import resolve_device
 from profiles import machine, report
@@ -64,7 +65,7 @@ class Draws:
             lookup("preset", name, dict.fromkeys(lensgen.presets()))
         require_whole("--few", self.few, 1, 2**24)
         require_whole("--block", self.block, 1, 2**24)
-        resolve_device(self.device)
+        pick_engine(self.engine, resolve_device(self.device), torch.float32)  # refuses what cannot be
 
 
 def numbers_of(systems: Systems) -> dict[str, Tensor]:
@@ -209,6 +210,7 @@ def main(argv: list[str] | None = None) -> None:
     config = tyro.cli(Draws, args=argv, prog="python -m profiles.draws")
     out = report.where(config.out, "draws")
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k != "out"}
+    settings["engine"] = pick_engine(config.engine, resolve_device(config.device), torch.float32)
     content = {"machine": machine.describe(), "settings": settings, "result": measure(config)}
     report.write(out, "draws", content, text_of(content))
 

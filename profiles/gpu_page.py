@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from profiles import gpu_results, machine, report
+from profiles.gpu_targets import CHECKERS
 from profiles.steps import DONE
 
 _GIB = 2**30
@@ -123,7 +124,8 @@ def _training(results: dict[str, dict[str, Any]]) -> list[str]:
     if mae:
         device = mae.get("summary", {}).get("device", "not said, as it did not end")
         parts.append(
-            f"`trainers.mae --stream`, {mae['steps']} steps on {device}: {report.number(mae['images_per_second'])} "
+            f"`trainers.mae --stream`, {mae['steps']} steps on {device}, "
+            f"engine {', '.join(mae['engines']) or 'not said'}: {report.number(mae['images_per_second'])} "
             f"images/s, {mae['share_simulating']:.2%} of the time waiting for images (median of the second half of the "
             f"steps); loss {mae['first_loss']:.3g} at first, {mae['last_loss']:.3g} at the end."
         )
@@ -132,19 +134,22 @@ def _training(results: dict[str, dict[str, Any]]) -> list[str]:
 
 def _checks(results: dict[str, dict[str, Any]]) -> list[str]:
     lines = []
-    for tool in ("memcheck", "racecheck"):
-        found = results.get(tool, {})
+    for step, what in CHECKERS.items():
+        found = results.get(step, {})
         if not found:
             continue
         errors = "run without the tool" if found["errors"] is None else f"{found['errors']} errors"
         end = "" if found["complete"] else "; stopped before the end"
-        lines.append(f"- {tool}: {errors}; rendered {'; '.join(found['rendered']) or 'nothing'}{end}")
+        end += "; from a CUDA graph" if found["graph"] else ""
+        rendered = "; ".join(found["rendered"]) or "nothing"
+        lines.append(f"- {what}: {errors}; engine {found['engine'] or 'not said'} rendered {rendered}{end}")
         if found["errors"]:
             lines += ["", _code("\n".join(found["said"])), ""]
     tests = results.get("tests", {})
     if tests:
         lines.append(f"- tests: {tests['passed']} passed, {tests['skipped']} skipped, {len(tests['failed'])} failed")
         lines += [f"  - {name}" for name in tests["failed"]]
+        lines += [f"  - {count} skipped: {why}" for why, count in tests["reasons"].items()]
     return ["## Checks", "\n".join(lines)] if lines else []
 
 

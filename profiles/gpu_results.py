@@ -7,6 +7,7 @@ import json
 import re
 import statistics
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def script(name: str) -> Callable[[Path], Result]:
 
 
 def tests(folder: Path) -> Result:
-    """Counts of pytest's report, and the names of what failed."""
+    """Counts of pytest's report, the names of what failed, and why how many were skipped."""
     file = folder / "tests.xml"
     if not file.exists():
         return {}
@@ -53,12 +54,16 @@ def tests(folder: Path) -> Result:
         for case in suite.iter("testcase")
         if case.find("failure") is not None or case.find("error") is not None
     ]
+    skipped = (case.find("skipped") for case in suite.iter("testcase"))
+    reasons = Counter(s.get("message", "") for s in skipped if s is not None)
     passed = counts["tests"] - counts["failures"] - counts["errors"] - counts["skipped"]
-    return {**counts, "passed": passed, "failed": failed, "seconds": float(suite.get("time", 0.0))}
+    found = {"passed": passed, "failed": failed, "reasons": dict(reasons)}
+    return {**counts, **found, "seconds": float(suite.get("time", 0.0))}
 
 
 def mae(folder: Path) -> Result:
-    """Speed of the second half of the steps, when everything is warm, and the figures of validation."""
+    """Speed of the second half of the steps, when everything is warm, the figures of validation, and the engines that
+    lensgen said it took."""
     run = folder / "mae_run"
     if not (run / "train.csv").exists():
         return {}
@@ -71,17 +76,22 @@ def mae(folder: Path) -> Result:
         "share_simulating": statistics.median(float(row["share_simulating"]) for row in late),
         "first_loss": float(rows[0]["loss"]),
         "last_loss": float(rows[-1]["loss"]),
+        "engines": [],
     }
+    if (log := folder / "mae.log").exists():
+        said = re.findall(r"^lensgen: engine '(\w+)'", log.read_text(errors="replace"), re.MULTILINE)
+        found["engines"] = sorted(set(said))
     if (run / "summary.json").exists():
         found["summary"] = json.loads((run / "summary.json").read_text())
     return found
 
 
-def checker(tool: str) -> Callable[[Path], Result]:
-    """Errors that compute-sanitizer counted, and what was rendered meanwhile. Without the tool there is no count."""
+def checker(step: str) -> Callable[[Path], Result]:
+    """Errors that compute-sanitizer counted, and what was rendered meanwhile, by which engine, and whether as a CUDA
+    graph. Without the tool there is no count."""
 
     def read(folder: Path) -> Result:
-        file = folder / f"{tool}.log"
+        file = folder / f"{step}.log"
         if not file.exists():
             return {}
         log = file.read_text(errors="replace")
@@ -90,7 +100,8 @@ def checker(tool: str) -> Callable[[Path], Result]:
         # a tool that does not know the device lets the program run, or fail, and counts nothing
         counted = counts and rendered and "not supported" not in log
         return {
-            "tool": tool,
+            "engine": next(iter(re.findall(r"^engine (\w+)$", log, re.MULTILINE)), None),
+            "graph": small_render.GRAPH in log,
             "errors": max(map(int, counts)) if counted else None,
             "rendered": rendered,
             "complete": small_render.END in log,

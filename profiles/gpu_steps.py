@@ -1,6 +1,7 @@
 """The steps of the GPU report: what is run, for how long, and what is read of it.
 
-With `quick` the same scripts run on a CPU at tiny sizes, to show that they run.
+Engine "cuda" is named wherever a script takes one: without CuPy it fails by name, and torch does not do its work
+unseen. With `quick` the same scripts run on a CPU at tiny sizes, to show that they run.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ RESERVED = 0.85  # of its limit that a script is told to use: it ends by itself,
 # that the steps should take, on a GPU and quick, where it is mostly imports
 SECONDS = {
     "card": (8, 6), "tests": (85, 10), "engines": (95, 20), "overlap": (40, 15), "mae": (45, 20), "draws": (40, 8),
-    "memcheck": (30, 6), "racecheck": (30, 6), "throughput": (35, 12), "registers": (15, 6), "scaling": (25, 12),
-    "memory": (20, 8),
+    "memcheck": (30, 6), "racecheck": (30, 6), "memcheck_graph": (20, 6), "throughput": (35, 12), "registers": (15, 6),
+    "scaling": (25, 12), "memory": (20, 8),
 }  # fmt: skip
+_ENGINE = ("--engine", "cuda")
 _VIT_S = (
     "--vit.patch-size", "4", "--vit.depth", "12", "--vit.width", "384", "--vit.heads", "6",
     "--decoder.depth", "4", "--decoder.width", "192", "--decoder.heads", "6",
@@ -97,7 +99,7 @@ def _overlap(folder: Path, quick: bool) -> Step:
     def command(seconds: float) -> Sequence[str]:
         full = (
             "--device", "cuda", "--batch", "512", "--stored", "4", "--steps", "15", "--warm-up", "5", "--repeats", "3",
-            *_VIT_S,
+            *_ENGINE, *_VIT_S,
         )  # fmt: skip
         return _script("overlap", folder, "overlap", seconds, *(("--quick",) if quick else full))
 
@@ -121,25 +123,32 @@ def _mae(folder: Path, quick: bool) -> Step:
 def _draws(folder: Path, quick: bool) -> Step:
     def command(seconds: float) -> Sequence[str]:
         tiny = ("--device", "cpu", "--engine", "torch", "--numbers", "1e5", "--few", "32", "--bulk")
-        return _script("draws", folder, "draws", seconds, *(tiny if quick else ()))
+        return _script("draws", folder, "draws", seconds, *(tiny if quick else _ENGINE))
 
     return _step("draws", "drawn numbers, bit for bit", quick, command, gpu_results.script("draws"))
 
 
-def _checker(tool: str, folder: Path, quick: bool) -> Step:
-    program = sanitizer()
-    checked = ("env", "PYTORCH_NO_CUDA_MEMORY_CACHING=1", program or "", "--tool", tool, "--error-exitcode", "86",
-               "--report-api-errors", "no", "--print-limit", "20")  # fmt: skip
+def _checker(tool: str, folder: Path, quick: bool, graph: bool = False) -> Step:
+    """With every tensor in memory of its own, so that its bounds are seen; or a stream alone with torch's cache, which
+    it needs to record a CUDA graph."""
+    name, title, program = tool, f"compute-sanitizer, {tool}", sanitizer()
+    if graph:
+        name, title = f"{tool}_graph", f"{title}, CUDA graph"
+    caching = "PYTORCH_NO_CUDA_MEMORY_CACHING"
+    checked = ("env", *(("-u", caching) if graph else (f"{caching}=1",)), program or "", "--tool", tool,
+               "--error-exitcode", "86", "--report-api-errors", "no", "--print-limit", "20")  # fmt: skip
 
     def command(seconds: float) -> Sequence[str]:
         budget = ("--budget", f"{0.5 * seconds:.1f}")  # importing takes long under the tool, and so may the last part
         script = (sys.executable, "-m", "profiles.small_render", *budget)
+        what = ("--parts", "stream", "--presets", "model_a") if graph else ()
         if quick:
-            return [*script, "--device", "cpu", "--engine", "torch", "--images", "2", "--presets", "model_a"]
-        return [*checked, *script]
+            tiny = ("--device", "cpu", "--engine", "torch", "--images", "2")
+            return [*script, *tiny, *(what or ("--presets", "model_a"))]
+        return [*checked, *script, *_ENGINE, *what]
 
     missing = "" if quick or program else "compute-sanitizer"
-    return _step(tool, f"compute-sanitizer, {tool}", quick, command, gpu_results.checker(tool), missing, python=False)
+    return _step(name, title, quick, command, gpu_results.checker(name), missing, python=False)
 
 
 def _registers(folder: Path, quick: bool) -> Step:
@@ -199,6 +208,7 @@ def steps_of(folder: Path, quick: bool) -> list[Step]:
         _draws(folder, quick),
         _checker("memcheck", folder, quick),
         _checker("racecheck", folder, quick),
+        _checker("memcheck", folder, quick, graph=True),
         _presets(folder, quick),
         _registers(folder, quick),
         _scaling(folder, quick),

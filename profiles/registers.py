@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 import tyro
@@ -26,16 +25,15 @@ from lensgen.draw import draw
 from lensgen.errors import LensgenError, lookup
 from lensgen.preset import Preset, load_preset
 from lensgen.rng import RandomSource
-from lensgen_kernels import cuda, nvrtc
+from lensgen_kernels import nvrtc
 from lensgen_kernels.errors import CompilationError, DeviceError
 from lensgen_kernels.image_block import image_block
 from profiles import machine, report
 from profiles.machine import usable_cores
 
-# Bytes of shared memory that a block can have, and all blocks of a multiprocessor; of other cards, what every one since
-# sm_80 has at least.
-_SHARED = {"sm_80": (163, 164), "sm_90": (227, 228), "sm_100": (227, 228)}
-_LEAST_SHARED = 99, 100
+# KiB of shared memory that a block can have; of other cards, what every one since sm_80 has at least
+_SHARED = {"sm_80": 163, "sm_90": 227, "sm_100": 227}
+_LEAST_SHARED = 99
 
 
 @dataclass(frozen=True)
@@ -77,10 +75,8 @@ def _images(preset: Preset, arch: str, tabulated: bool) -> list[Variant]:
     random, index = RandomSource(0), torch.arange(2)
     systems, band = draw(preset, random, index), preset.bands[0]
     noise = Noise(preset.recipe, band.detector, systems.exposure[0], random, index)
-    shared, of_all = (1024 * kib for kib in _SHARED.get(arch, _LEAST_SHARED))
-    facts = cuda.Facts(arch, 1, shared, of_all)  # of the card that it is for, which need not be here
-    with mock.patch.object(cuda, "facts", lambda device: facts):
-        program, geometry = cuda_engine._program(systems.scene, band.observation, noise, tabulated)
+    shared = 1024 * _SHARED.get(arch, _LEAST_SHARED)  # of the card that it is for, which need not be here
+    program, geometry = cuda_engine.program_of(systems.scene, band.observation, noise, tabulated, shared)
     blocks = {rays: image_block(program, geometry, rays) for rays in cuda_engine.RAYS}
     return [Variant(block.text, block.layout.shared, rays) for rays, block in blocks.items()]
 

@@ -3,7 +3,9 @@
     compute-sanitizer --tool memcheck python -m profiles.small_render --device cuda
 
 Checkers make kernels a hundred times slower, so images are few and small; odd sizes and blocks that are not full are
-among them. Prints what it rendered; the last line says that it came to the end.
+among them. Prints which engine renders, what it rendered, and whether the stream's batches came from a CUDA graph:
+with PYTORCH_NO_CUDA_MEMORY_CACHING=1, which shows a checker every tensor's bounds, torch records none. The last line
+says that it came to the end.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import tyro
 
 import lensgen
 from lensgen.errors import lookup, require_whole
+from lensgen.recorded import recorded
 from lensgen.render import pick_engine
 from lensgen.simulator import resolve_device
 from profiles import report
@@ -27,6 +30,7 @@ from profiles.cases import CASES, Case, Task
 from profiles.contenders.lensgen_images import EngineImages
 
 END = "rendered everything"
+GRAPH, NO_GRAPH = "recorded a CUDA graph", "recorded no CUDA graph"
 STOPPED = "stopped, as the time was over"
 SIZES = (17, 24)  # pixels
 
@@ -44,7 +48,9 @@ class SmallRender:
     budget: float | None = None
     """Nothing begins after so many seconds."""
     presets: tuple[str, ...] = ()
-    """All by default."""
+    """All by default; the stream is of the first."""
+    parts: tuple[Literal["cases", "stream", "presets"], ...] = ("cases", "stream", "presets")
+    """Which kinds."""
 
     def __post_init__(self) -> None:
         for name in self.presets:
@@ -58,16 +64,25 @@ def kinds(config: SmallRender) -> Iterator[tuple[str, Callable[[], object]]]:
     """What is rendered, by name; presets last, of which there may be too many."""
     engine = pick_engine(config.engine, torch.device(config.device), torch.float32)
     presets = config.presets or tuple(lensgen.presets())
-    cases = (*CASES.values(), Case("200 tnfw", kind="tnfw", count=200))
+    cases = (*CASES.values(), Case("200 tnfw", kind="tnfw", count=200)) if "cases" in config.parts else ()
     for case, size, rays in ((case, SIZES[n % 2], 1 + n % 2) for n, case in enumerate(cases)):
         task = Task(case, size, supersampling=rays, batch=config.images, noise=True, device=config.device)
         yield f"{case.name}, {rays}x{rays} rays", partial(_rendered, task, engine)
     small = {"grid.size": SIZES[1]}
-    stream = lensgen.LensStream(presets[0], config.images, 0, config.device, config.engine, overrides=small)
-    yield "stream", partial(list, itertools.islice(stream, 3))
-    for preset in presets:
+    if "stream" in config.parts:
+        stream = lensgen.LensStream(presets[0], config.images, 0, config.device, config.engine, overrides=small)
+        yield "stream", partial(_streamed, stream)
+    for preset in presets if "presets" in config.parts else ():
         simulator = lensgen.Simulator(preset, 0, config.device, config.engine).override(small)
         yield preset, partial(simulator.batch, 0, config.images)
+
+
+def _streamed(stream: lensgen.LensStream) -> None:
+    """A few batches, and whether they were replayed."""
+    for _ in itertools.islice(stream, 3):
+        pass
+    replay = recorded(stream.simulator, stream._offsets(stream._together()))  # as the stream did
+    print(NO_GRAPH if replay is None else GRAPH, flush=True)
 
 
 def _rendered(task: Task, engine: str) -> int:
@@ -77,6 +92,7 @@ def _rendered(task: Task, engine: str) -> int:
 def main(argv: list[str] | None = None) -> None:
     """Renders, as the command line says."""
     config = tyro.cli(SmallRender, args=argv, prog="python -m profiles.small_render")
+    print(f"engine {pick_engine(config.engine, torch.device(config.device), torch.float32)}", flush=True)
     begin, longest = time.monotonic(), 0.0
     for name, make in kinds(config):
         started = time.monotonic()

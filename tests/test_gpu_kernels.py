@@ -38,7 +38,7 @@ def cuda():
     from lensgen_kernels import cuda
 
     if (reason := cuda.available(torch.device("cuda"))) is not None:
-        pytest.skip(reason)
+        pytest.skip(f"kernels cannot run here: {reason}")
     return cuda
 
 

@@ -8,8 +8,11 @@ import math
 import pytest
 import torch
 
-from lensgen import LensStream, Simulator, checks
+import lensgen.stream
+from lensgen import LensStream, Simulator, checks, notice
 from lensgen.errors import ParameterError
+from lensgen.recorded import Recorded, recorded
+from lensgen_kernels import cuda
 from tests.test_stream_ahead import SMALL, Quick
 
 pytestmark = [
@@ -17,6 +20,12 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 LONG = 20_000_000  # cycles, some 10 ms
+
+
+@pytest.fixture
+def kernels() -> None:
+    if (reason := cuda.available(torch.device("cuda"))) is not None:
+        pytest.skip(f"kernels cannot run here: {reason}")
 
 
 class Slow(Quick):
@@ -43,8 +52,10 @@ def stream(kind: type[Simulator] = Quick, together: int | None = None, **options
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
 @pytest.mark.parametrize("together", [1, 3])
-@pytest.mark.parametrize("engine", ["torch", "auto"])
-def test_the_same_bits_however_far_ahead(depth: int, together: int, engine: str) -> None:
+@pytest.mark.parametrize("engine", ["torch", "cuda"])
+def test_the_same_bits_however_far_ahead(depth: int, together: int, engine: str, request) -> None:
+    if engine == "cuda":
+        request.getfixturevalue("kernels")
     options = {"batch_size": 50, "batches": 7, "engine": engine, "outputs": ("image", "clean")}
     simulator = Simulator(SMALL, seed=2, device="cuda", engine=engine, outputs=("image", "clean"))
     for n, batch in enumerate(stream(Simulator, together, ahead=depth, **options)):
@@ -81,16 +92,25 @@ def test_nothing_is_read_too_early_or_written_too_early(depth: int, together: in
 
 
 @pytest.mark.parametrize("preset", ["model_a", "deeplense_iv_legacy_macro"])
-def test_recorded_batches_are_those_of_the_simulator(preset: str) -> None:
+def test_recorded_batches_are_those_of_the_simulator(preset: str, kernels: None, monkeypatch, capfd) -> None:
     """Images alone, of the fused engine: a CUDA graph, replayed; several small batches at a time, and large ones."""
+    recordings: list[Recorded | None] = []
+
+    def noted(simulator: Simulator, offsets: torch.Tensor) -> Recorded | None:
+        recordings.append(recorded(simulator, offsets))
+        return recordings[-1]
+
+    monkeypatch.setattr(lensgen.stream, "recorded", noted)
+    monkeypatch.setattr(notice, "_said", set())  # what an earlier test said is said again
     for size, batches in ((16, 5), (2048, 4)):
-        made = LensStream(preset, size, seed=2, device="cuda", overrides={"grid.size": 16})
-        if not made.simulator.fused:
-            pytest.skip("the fused engine needs CuPy and NVRTC")
+        made = LensStream(preset, size, seed=2, device="cuda", engine="cuda", overrides={"grid.size": 16})
         kept = [batch for batch, _ in zip(made, range(batches), strict=False)]
         for n, batch in enumerate(kept):
             expected = made.simulator.batch(size * n, size)
             assert all(torch.equal(a, b) for a, b in zip(batch.tensors(), expected.tensors(), strict=True))
+        assert recorded(made.simulator, made._offsets(made._together())) is not None
+    assert len(recordings) == 2 and None not in recordings, "the streams replayed"
+    assert "records no graph" not in capfd.readouterr().err
 
 
 class Checked(Quick):
@@ -101,15 +121,29 @@ class Checked(Quick):
 
 @pytest.mark.parametrize("together", [1, 8])
 def test_the_steady_state_waits_for_nothing(together: int) -> None:
-    made = iter(stream(Checked, together, ahead=2))
+    require_no_waiting(stream(Checked, together, ahead=2))
+
+
+@pytest.mark.parametrize("size", [256, 2048])
+@pytest.mark.parametrize("outputs", [("image",), ("image", "clean")])
+def test_the_kernels_wait_for_nothing(size: int, outputs: tuple[str, ...], kernels: None) -> None:
+    """Replayed, and kernel by kernel."""
+    made = LensStream("model_a", size, seed=2, device="cuda", engine="cuda", outputs=outputs)
+    assert made.simulator.fused and made.simulator.preset.name == "model_a"
+    require_no_waiting(made)
+
+
+def require_no_waiting(made: LensStream) -> None:
+    batches = iter(made)
+    together = made._together()
     weight = torch.ones(1, device="cuda", requires_grad=True)
-    for _ in range(12):  # memory is there, page-locked too
-        (next(made).image * weight).sum().backward()
+    for _ in range(4 + 5 * together):  # memory is there, page-locked too
+        (next(batches).image * weight).sum().backward()
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        for _ in range(40):
-            (next(made).image * weight).sum().backward()
+        for _ in range(5 * together + 32):
+            (next(batches).image * weight).sum().backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

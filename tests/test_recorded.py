@@ -101,7 +101,7 @@ def test_what_is_not_recorded(simulator: Simulator, monkeypatch, capsys) -> None
     assert recorded(plain, torch.arange(4)) is None
 
     def refused(work, device):
-        raise RuntimeError("operation not permitted when stream is capturing")
+        raise cuda.RecordingError("operation not permitted when stream is capturing")
 
     monkeypatch.setattr(cuda, "Replayed", refused)
     assert recorded(simulator, torch.arange(4)) is None

@@ -15,7 +15,14 @@ from lensgen.substructure.population import Draws
 from tests.kernels import scenes
 from tests.kernels.scenes import both, double, hand_made, off_peak, seen, slotted
 
-QUICK = {"cpu": lensgen.presets(), "cuda": ["deeplense_ii_legacy", "euclid_nisp", "hst", "model_a_physical", "model_b"]}
+_QUICK = [
+    "deeplense_ii_legacy",
+    "euclid_nisp",
+    "hst",
+    "model_a_physical",
+    "model_b",
+]  # one of each kind of optics and lens
+QUICK = {"cpu": [*_QUICK, "deeplense_i_legacy", "lenspinn", "model_a"], "cuda": _QUICK}
 
 
 @pytest.mark.parametrize(

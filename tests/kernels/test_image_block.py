@@ -199,7 +199,7 @@ def test_tensors_elsewhere_are_refused(emulator: Emulator) -> None:
     scene, observation, noise, _ = noisy("model_b", 2)
     elsewhere = Noise(noise.recipe, noise.detector, noise.exposure, noise.random, noise.index)
     object.__setattr__(elsewhere, "index", noise.index.to("meta"))
-    with pytest.raises(ParameterError, match="the scene is on cpu, and a tensor .* on meta"):
+    with pytest.raises(ParameterError, match=r"the scene is on cpu, and a tensor .* on meta"):
         render(scene, observation, elsewhere, engine="cuda")
 
 

@@ -10,7 +10,7 @@ import torch
 
 from lensgen.errors import ParameterError, UnknownNameError
 from lensgen_kernels import nvrtc
-from profiles import card, gpu_report, gpu_results, gpu_steps, gpu_targets, registers, steps
+from profiles import card, gpu_report, gpu_results, gpu_steps, gpu_targets, registers, small_render, steps
 from profiles.gpu_page import page
 from profiles.gpu_steps import SECONDS, steps_of
 from profiles.gpu_targets import MET, MISSED, NOT_JUDGED, NOT_MEASURED
@@ -40,7 +40,7 @@ def overlap(share, slower):
         "share_waiting": {"streamed ahead": spread(share)},
         "slower_than_resident": {"streamed ahead": spread(slower)},
     }
-    return {"settings": {"device": "cuda"}, "result": result}
+    return {"settings": {"device": "cuda", "engine": "cuda"}, "result": result}
 
 
 def good() -> dict:
@@ -55,17 +55,18 @@ def good() -> dict:
     peers = {"lensgen cuda": 31e6, "caustics, compiled": 1e6, "caustics": 0}
     records.append(record("sie", 2048, False, peers, {"caustics, compiled": 31.0}))
     usage = {"preset": "model_a", "arch": "sm_90", "refused": "", "registers": 64, "spill_stores": 0, "spill_loads": 0}
-    checked = {"errors": 0, "rendered": ["sie", "rod"], "complete": True, "said": []}
+    checked = {"engine": "cuda", "errors": 0, "rendered": ["sie", "rod"], "complete": True, "said": []}
     return {
         "card": H200,
-        "tests": {"passed": 97, "failed": [], "skipped": 1},
+        "tests": {"passed": 97, "failed": [], "skipped": 1, "reasons": {"needs two CUDA devices": 1}},
         "engines": {"records": records, "text": "# Engines\n\nmachine\n\nhow\n\n## With noise\n\n| case |"},
         "overlap": overlap(0.004, 1.01),
         "mae": {"steps": 200, "share_simulating": 0.003, "images_per_second": 2e4, "first_loss": 1, "last_loss": 0.5,
-                "summary": {"device": "cuda:0"}},
-        "memcheck": {"tool": "memcheck", **checked},
-        "racecheck": {"tool": "racecheck", **checked},
-        "draws": {"settings": {"device": "cuda"}, "result": {"numbers": 120_000_000, "different": 0}},
+                "summary": {"device": "cuda:0"}, "engines": ["cuda"]},
+        "memcheck": {**checked, "graph": False},
+        "racecheck": {**checked, "graph": False},
+        "memcheck_graph": {**checked, "rendered": ["stream"], "graph": True},
+        "draws": {"settings": {"device": "cuda", "engine": "cuda"}, "result": {"numbers": 120_000_000, "different": 0}},
         "registers": {"records": [{**usage, "kernel": "image"}, {**usage, "kernel": "draw", "registers": 120}]},
     }  # fmt: skip
 
@@ -94,6 +95,7 @@ def test_all_aims_are_met_where_they_are():
         ("wait for images, trainers.mae", ("mae", "share_simulating"), 0.2),
         ("GPU tests", ("tests", "failed"), ["a::b"]),
         ("compute-sanitizer, racecheck", ("racecheck", "errors"), 1),
+        ("compute-sanitizer, memcheck, batches of a CUDA graph", ("memcheck_graph", "errors"), 2),
         ("drawn numbers", ("draws", "result", "different"), 1),
         ("drawn numbers", ("draws", "result", "numbers"), 99_000_000),
         ("kernels", ("registers", "records", 0, "registers"), 65),
@@ -121,10 +123,40 @@ def test_speeds_are_judged_on_the_processor_that_they_are_of():
     assert line["verdict"] == NOT_JUDGED and "24" not in line["aim"] and line["found"].startswith("30 million/s")
 
 
+NO_CUPY = "kernels cannot run here: CuPy cannot be imported (No module named 'cupy'). Fix: pip install cupy-cuda13x"
+
+
+@pytest.mark.parametrize(
+    ("what", "place", "value"),
+    [
+        ("wait for images, ViT-S", ("overlap", "settings", "engine"), "torch"),
+        ("wait for images, trainers.mae", ("mae", "engines"), ["torch"]),
+        ("wait for images, trainers.mae", ("mae", "engines"), []),
+        ("GPU tests", ("tests", "reasons"), {"needs two CUDA devices": 1, NO_CUPY: 40}),
+        ("GPU tests", ("tests", "reasons"), {"cuda-bindings cannot be imported": 2}),
+        ("GPU tests", ("tests", "passed"), 0),
+        ("compute-sanitizer, memcheck", ("memcheck", "engine"), "torch"),
+        ("compute-sanitizer, racecheck", ("racecheck", "engine"), None),
+        ("compute-sanitizer, memcheck, batches of a CUDA graph", ("memcheck_graph", "graph"), False),
+        ("drawn numbers", ("draws", "settings", "engine"), "torch"),
+    ],
+)
+def test_what_torch_did_in_place_of_kernels_meets_nothing(what, place, value):
+    results = copy.deepcopy(good())
+    *way, last = place
+    target = results
+    for key in way:
+        target = target[key]
+    target[last] = value
+    before, after = verdicts(good()), verdicts(results)
+    (changed,) = (name for name in before if before[name]["verdict"] != after[name]["verdict"])
+    assert changed.startswith(what) and after[changed]["verdict"] == NOT_MEASURED
+
+
 def test_nothing_measured_is_nothing_met():
     assert {line["verdict"] for line in verdicts({}).values()} == {NOT_MEASURED}
     results = good()
-    for name in ("memcheck", "racecheck"):
+    for name in ("memcheck", "racecheck", "memcheck_graph"):
         results[name]["errors"] = None
     results["draws"]["settings"]["device"] = results["overlap"]["settings"]["device"] = "cpu"
     results["mae"]["summary"]["device"] = "cpu"
@@ -147,7 +179,8 @@ def test_the_page_shows_what_there_is():
     for part in (
         "# GPU report: NVIDIA H200", "| MIG | no |", "| multiprocessors | 132 |", "### With noise",
         "| sie | 2,048 | yes | 30,000,000 | 99 |", "0.30% of the time waiting", "![Reconstructions", "exit status 1",
-        "memcheck: 0 errors; rendered sie; rod", "97 passed", "400 s in all", "Zero'''Division",
+        "memcheck: 0 errors; engine cuda rendered sie; rod\n", "rendered stream; from a CUDA graph", "97 passed",
+        "1 skipped: needs two CUDA devices", "on cuda:0, engine cuda:", "400 s in all", "Zero'''Division",
     ):  # fmt: skip
         assert part in text, part
     assert "quick" not in text and "Not all" not in text
@@ -173,21 +206,41 @@ def test_what_the_sanitizer_says_is_counted(tmp_path, log, errors):
     (tmp_path / "memcheck.log").write_text(log)
     found = gpu_results.checker("memcheck")(tmp_path)
     assert found["errors"] == errors and found["complete"] == ("everything" in log)
+    assert found["engine"] is None and not found["graph"]
     assert "everything" not in found["rendered"] and gpu_results.checker("racecheck")(tmp_path) == {}
+
+
+def test_the_engine_and_the_graph_under_the_sanitizer_are_read(tmp_path):
+    said = "========= COMPUTE-SANITIZER\nengine cuda\n{}\nrendered stream\n========= ERROR SUMMARY: 0 errors\n"
+    for graph in (small_render.GRAPH, small_render.NO_GRAPH):
+        (tmp_path / "memcheck_graph.log").write_text(said.format(graph))
+        found = gpu_results.checker("memcheck_graph")(tmp_path)
+        assert found["engine"] == "cuda" and found["graph"] == (graph == small_render.GRAPH)
+        assert found["rendered"] == ["stream"] and found["errors"] == 0
 
 
 def test_reports_of_pytest_and_of_a_training_run_are_read(tmp_path):
     assert gpu_results.tests(tmp_path) == gpu_results.mae(tmp_path) == gpu_results.script("draws")(tmp_path) == {}
     cases = '<testcase classname="t" name="a"/><testcase classname="t" name="b"><failure/></testcase>'
+    cases += '<testcase classname="t" name="c"><skipped type="pytest.skip" message="no CuPy">at c</skipped></testcase>'
     suite = f'<testsuite tests="3" failures="1" errors="0" skipped="1" time="2.5">{cases}</testsuite>'
     (tmp_path / "tests.xml").write_text(f"<testsuites>{suite}</testsuites>")
     found = gpu_results.tests(tmp_path)
     assert (found["passed"], found["skipped"], found["failed"]) == (1, 1, ["t::b"])
+    assert found["reasons"] == {"no CuPy": 1}
     (tmp_path / "mae_run").mkdir()
     rows = [f"{n},{2 - n / 4},{100 * n},{0.5 if n < 3 else 0.01}" for n in range(1, 5)]
     (tmp_path / "mae_run" / "train.csv").write_text("\n".join(["step,loss,images_per_second,share_simulating", *rows]))
     found = gpu_results.mae(tmp_path)
-    assert found["steps"] == 4 and found["share_simulating"] == 0.01 and found["images_per_second"] == 350
+    assert found["engines"] == []
+    (tmp_path / "mae.log").write_text("lensgen: engine 'cuda' (fused)\n  1/200\nlensgen: batches are slower\n")
+    found = gpu_results.mae(tmp_path)
+    assert (
+        found["engines"] == ["cuda"]
+        and found["steps"] == 4
+        and found["share_simulating"] == 0.01
+        and found["images_per_second"] == 350
+    )
 
 
 @pytest.mark.skipif(nvrtc.available() is not None, reason="needs NVRTC")
@@ -211,11 +264,15 @@ def test_steps_have_their_time_and_say_what_they_need(tmp_path, monkeypatch):
     assert [s.name for s in full] == [s.name for s in quick] == list(SECONDS)
     assert sum(s.share for s in full) < 8.2 * 60 and sum(s.share for s in quick) < 150
     assert all(str(tmp_path) in " ".join(map(str, s.command(30.0))) for s in full if s.python)
+    for name in ("overlap", "draws", "memcheck", "racecheck", "memcheck_graph"):  # torch must not do the kernels' work
+        command = " ".join(map(str, next(s for s in full if s.name == name).command(30.0)))
+        assert "--engine cuda" in command, name
+        assert ("CACHING=1" in command) == (name in ("memcheck", "racecheck")), name
     assert any("mark.gpu" in (steps.ROOT / file).read_text() for file in gpu_steps.gpu_tests())
     monkeypatch.setattr(gpu_steps.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(gpu_steps, "sanitizer", lambda: None)
     missing = {s.name: s.missing for s in steps_of(tmp_path, False) if s.missing}
-    assert set(missing) == {"tests", "overlap", "mae", "memcheck", "racecheck"}
+    assert set(missing) == {"tests", "overlap", "mae", "memcheck", "racecheck", "memcheck_graph"}
     assert missing["tests"] == "pytest, hypothesis" and missing["memcheck"] == "compute-sanitizer"
 
 
@@ -251,9 +308,11 @@ def check(out, names):
 
 def test_some_steps(tmp_path, capsys):
     out = tmp_path / "report"
-    assert gpu_report.main(["--quick", "--steps", "card", "racecheck", "--out", str(out)]) == 0
-    content, text = check(out, ["card", "racecheck"])
-    assert content["card"]["name"] in text and "rendered stream" not in text and "; stream; model_a" in text
+    assert gpu_report.main(["--quick", "--steps", "card", "racecheck", "memcheck_graph", "--out", str(out)]) == 0
+    content, text = check(out, ["card", "racecheck", "memcheck_graph"])
+    graph = content["steps"][2]["result"]
+    assert (graph["engine"], graph["rendered"], graph["graph"], graph["complete"]) == ("torch", ["stream"], False, True)
+    assert content["card"]["name"] in text and "; stream; model_a" in text
     assert "not measured: compute-sanitizer, racecheck" in capsys.readouterr().out
 
 
@@ -264,6 +323,8 @@ def test_all_steps(tmp_path):
     content, text = check(out, list(SECONDS))
     results = {step["name"]: step["result"] for step in content["steps"]}
     assert results["engines"]["records"] and results["overlap"]["result"] and results["mae"]["steps"] == 6
-    assert results["draws"]["result"]["different"] == 0 and results["memcheck"]["complete"]
+    assert (
+        results["draws"]["result"]["different"] == 0 and results["mae"]["engines"] and results["memcheck"]["complete"]
+    )
     for name in ("throughput", "scaling", "overlap", "memory", "mae"):
         assert (tmp_path / f"report_{name}.png").stat().st_size > 1000 and f"(report_{name}.png)" in text
