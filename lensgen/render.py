@@ -60,7 +60,7 @@ class Engine:
     def unfit(self, device: torch.device, dtype: torch.dtype) -> str | None:
         """Why it cannot render on this device and in this dtype, or None."""
         if device.type not in self.devices:
-            return f"it runs on {' and '.join(self.devices)}, not on {device.type}"
+            return f"it runs on {' and '.join(self.devices)}, not on {device.type}{_hint(self.devices)}"
         if dtype not in self.dtypes:
             return f"it renders in {' and '.join(map(str, self.dtypes))}, not in {dtype}"
         if importlib.util.find_spec(self.needs) is None:
@@ -111,6 +111,13 @@ def _derivatives_wanted(scene: Scene, noise: Noise | None) -> bool:
         return True
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor  # inside torch.func.jvp or grad
     return any(wrapped(t) or torch.autograd.forward_ad.unpack_dual(t).tangent is not None for t in tensors)
+
+
+def _hint(devices: tuple[str, ...]) -> str:
+    """What may be the matter with a GPU's engine."""
+    if devices != ("cuda",):
+        return ""
+    return "; give device='cuda'" if torch.cuda.is_available() else "; torch finds no CUDA device here"
 
 
 def _cannot(engine: str, reason: str) -> EngineError:

@@ -83,6 +83,12 @@ class LensStream(IterableDataset[Batch]):
         """Another process records by itself."""
         return self.__dict__ | {"_groups": 0, "_recording": None}
 
+    def __repr__(self) -> str:
+        return (
+            f"LensStream({self.simulator!r}, batch_size={self.batch_size}, rank={self.rank} of {self.world_size}, "
+            f"{self._taken} batches taken)"
+        )
+
     @property
     def preset(self) -> Preset:
         return self.simulator.preset
