@@ -47,7 +47,7 @@ class Registers:
     budget: float | None = None
     """What has not begun after so many seconds is left out."""
     out: Path | None = None
-    """Results without suffix; profiles/results/registers by default."""
+    """Results without suffix; by default profiles/results/registers, of some presets build/registers."""
 
     def __post_init__(self) -> None:
         for name in self.presets:
@@ -161,7 +161,8 @@ def text_of(content: dict[str, Any]) -> str:
 def main(argv: list[str] | None = None) -> None:
     """Compiles and reports, as the command line says."""
     config = tyro.cli(Registers, args=argv, prog="python -m profiles.registers")
-    out = report.where(config.out, "registers")
+    # a part of the presets is not the result that is kept
+    out = report.where(config.out or (Path("build/registers") if config.presets else None), "registers")
     if (reason := nvrtc.available()) is not None:
         content: dict[str, Any] = {"machine": machine.describe(), "records": [], "refused": reason}
         report.write(out, "registers", content, f"# Registers\n\n{reason}")
