@@ -156,6 +156,14 @@ LG_FUNCTION void lg_add_slot(const float* x, const float* y, float* ax, float* a
     }
 }
 
+// The same at the samples of a lane, LG_P at a time.
+template <class Slots>
+LG_FUNCTION void lg_add_to_lane(const float* x, const float* y, float* ax, float* ay, int slot, lg_memory<float> once,
+                                lg_memory<float> head, lg_memory<float> table, const lg_inputs& in) {
+    LG_UNROLL for (int p = 0; p < 4; p += LG_P)
+        lg_add_slot<Slots, LG_P>(x + p, y + p, ax + p, ay + p, slot, once, head, table, in);
+}
+
 // The deflections of all slots of one kind at the samples of a band of tiles, a batch of slots at a time.
 template <class Slots>
 LG_FUNCTION void lg_add_slots(const lg_inputs& in, int image, int first_tile, int tiles, int sub,
@@ -180,7 +188,7 @@ LG_FUNCTION void lg_add_slots(const lg_inputs& in, int image, int first_tile, in
                 for (int slot = 0; slot < count; slot++) {
                     const lg_memory<float> own = once + slot * Slots::once;
                     if (tile.near(Slots::center_x(own), Slots::center_y(own), head[LG_HEAD * slot + LG_NEAR]))
-                        lg_add_slot<Slots, 4>(x, y, ax, ay, slot, once, head, table, in);
+                        lg_add_to_lane<Slots>(x, y, ax, ay, slot, once, head, table, in);
                     else
                         lg_add_slot<Slots, 1>(&tile.x, &tile.y, &fx, &fy, slot, once, head, table, in);
                 }
@@ -188,7 +196,7 @@ LG_FUNCTION void lg_add_slots(const lg_inputs& in, int image, int first_tile, in
                 node_y[t] += fy;
             } else {
                 LG_ROLLED for (int slot = 0; slot < count; slot++) {
-                    lg_add_slot<Slots, 4>(x, y, ax, ay, slot, once, head, table, in);
+                    lg_add_to_lane<Slots>(x, y, ax, ay, slot, once, head, table, in);
                 }
             }
             LG_UNROLL for (int p = 0; p < 4; p++) {
