@@ -152,6 +152,9 @@ struct lg_four { float a, b, c, d; };
 static inline lg_four lg_load4(lg_memory<float> from, int at) { return {from[at], from[at + 1], from[at + 2], from[at + 3]}; }
 static inline void lg_store4(lg_memory<float> to, int at, lg_four v) { to[at] = v.a, to[at + 1] = v.b, to[at + 2] = v.c, to[at + 3] = v.d; }
 static inline void lg_store4_global(float* to, long long at, lg_four v) { to[at] = v.a, to[at + 1] = v.b, to[at + 2] = v.c, to[at + 3] = v.d; }
-template <class M> static inline void lg_raise(M to, int at, float value) { float* const place = lg_bare(to) + at; if (value > *place) *place = value; }
+template <class M> static inline void lg_raise(M to, int at, float value) {
+    float* const place = lg_bare(to) + at;
+    if (value > *place) to[at] = value;  // the first to raise it is the one whom others must wait for
+}
 
 #endif
