@@ -18,12 +18,13 @@ _MOST_CASES = 4  # variants of a formula for conditions that hold for a whole sy
 
 
 class QuickPrinter(CPrinter):
-    """Divides by the special function unit."""
+    """Divides by the special function unit; for lenses with a correction."""
 
     def expression(self, node: Node) -> str:
         if node.op == "div" and node.kind == REAL:
             over, under = node.operands
-            return f"lg_quotient({self.name(over)}, {self.name(under)})"
+            name = "lg_quotient" if node.graph.lowering is LIGHT else "lg_ratio"
+            return f"{name}({self.name(over)}, {self.name(under)})"
         return super().expression(node)
 
 
@@ -32,10 +33,11 @@ def _unit(op: str) -> Callable[[Node], Node]:
     return lambda x: x.graph.node(op, x)
 
 
-# An exponential of x is off by (2e-7 + 6e-8 |x|) of itself. A logarithm is off by 2e-7 even near 0, which lenses
-# cannot do with (their large terms cancel); for light and noise that is as good.
-LENS = {**fast_math.LOWERING, "exp": _unit("quick_exp")}
-LIGHT = {**LENS, "log": _unit("quick_log")}
+# What light and noise take from the special function unit: an exponential is off by 3e-7 of itself, a logarithm by
+# 2e-7, a quotient by two units. Lenses have polynomials and corrected quotients: a source magnifies what
+# deflections are off by, and large terms of logarithms cancel.
+LENS = fast_math.LOWERING
+LIGHT = {**LENS, "exp": _unit("quick_exp"), "log": _unit("quick_log")}
 
 
 class Once:

@@ -29,11 +29,15 @@ LG_FUNCTION float lg_from_bits(int k) { return __int_as_float(k); }
 LG_FUNCTION double lg_from_bits(long long k) { return __longlong_as_double(k); }
 LG_FUNCTION float lg_erfinv(float x) { return erfinvf(x); }
 LG_FUNCTION double lg_erfinv(double x) { return erfinv(x); }
-/* by the special function unit: a quotient to 2 units in the last place, an exponential to (2e-7 + 6e-8 |x|) of
+/* by the special function unit: a quotient to 2 units in the last place, a ratio to 1, an exponential to 3e-7 of
    itself, a logarithm to 2e-7 */
 LG_FUNCTION float lg_quotient(float x, float y) { return __fdividef(x, y); }
-LG_FUNCTION float lg_quick_exp(float x) { return exp2f(x * 1.44269504f); }
-LG_FUNCTION float lg_quick_log(float x) { return __logf(x); }
+LG_FUNCTION float lg_ratio(float x, float y) {  /* Newton's correction: to one unit */
+    const float one_over = __fdividef(1.0f, y), q = x * one_over;
+    return fmaf(fmaf(-y, q, x), one_over, q);
+}
+LG_FUNCTION float lg_exp2(float x) { return exp2f(x); }
+LG_FUNCTION float lg_log2_near_1(float x) { return __log2f(x); }
 #else
 #include <math.h>
 #include <string.h>
@@ -56,12 +60,20 @@ LG_FUNCTION float lg_erfinv(float x) { return (float)lg_erfinv((double)x); }
 /* as far off as a GPU's may be, up or down at random */
 LG_FUNCTION float lg_off(float x, float by) { return (lg_bits(x) * 0x9E3779B1u) >> 31 ? by : -by; }
 LG_FUNCTION float lg_quotient(float x, float y) { return x / y * (1.0f + lg_off(x, 2.4e-7f)); }
-LG_FUNCTION float lg_quick_exp(float x) { return exp2f(x * 1.44269504f) * (1.0f + lg_off(x, 2.4e-7f)); }
-LG_FUNCTION float lg_quick_log(float x) {
-    const float log2 = log2f(x);
-    return 0.693147181f * (log2 + lg_off(x, fabsf(log2) < 1.0f ? 1.6e-7f : 2.4e-7f * fabsf(log2)));
-}
+LG_FUNCTION float lg_ratio(float x, float y) { return x / y * (1.0f + lg_off(x, 6e-8f)); }
+LG_FUNCTION float lg_exp2(float x) { return exp2f(x) * (1.0f + lg_off(x, 2.4e-7f)); }
+LG_FUNCTION float lg_log2_near_1(float x) { return log2f(x) + lg_off(x, 1.6e-7f); }
 #endif
+LG_FUNCTION float lg_quick_exp(float x) {
+    const float high = x * 1.44269502f, low = fmaf(x, 1.44269502f, -high) + x * 1.92596299e-8f, value = lg_exp2(high);
+    return fmaf(value, 0.693147181f * low, value);  /* what rounding the product loses grows with x */
+}
+LG_FUNCTION float lg_quick_log(float x) {
+    const int power = (lg_bits(x) - 0x3F3504F3) >> 23;  /* x = 2^power m: near 1 the error is absolute */
+    const float m = lg_from_bits(lg_bits(x) - power * 0x800000);
+    const float value = 0.693147181f * ((float)power + lg_log2_near_1(m));
+    return x >= 0.0f ? value : x - x + lg_from_bits(0x7FC00000);
+}
 /* where x is NaN the result is, as torch.clamp has it; y is a bound */
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
 LG_FUNCTION float lg_max(float x, float y) {

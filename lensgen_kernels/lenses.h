@@ -139,7 +139,7 @@ LG_FUNCTION void lg_add_slot(const float* x, const float* y, float* ax, float* a
         const int bits = lg_bits(fmaxf(z[p], start));  // never before the table, even where z is not a number
         const lg_four c = lg_load4(table, 4 * ((bits >> LG_SHIFT) - first));
         const float t = lg_from_bits((bits & ((1 << LG_SHIFT) - 1)) | 0x3F800000) - (1.0f + LG_HALF_SEGMENT);
-        M[p] = lg_quotient(c.a + t * (c.b + t * (c.c + t * c.d)), z[p]);
+        M[p] = lg_ratio(c.a + t * (c.b + t * (c.c + t * c.d)), z[p]);
     }
     if (nearest < limit) {  // rare: rays too close for the table; one copy of the formula for all of them
         LG_ROLLED for (int p = 0; p < COUNT; p++) {
