@@ -144,8 +144,7 @@ def test_tables_are_as_good_as_they_say(engine: str, name: str, gate) -> None:
     table, closed = (scenes.deflections(mass, observation, e) for e in (engine, f"{engine}_closed"))
     error = torch.hypot(*(table - closed).unbind(1)) / scenes.sizes(mass, observation).clamp(min=1e-11)
     assert bool((error > 0.0).any())  # tables were used
-    allowed = 3e-5 if engine == "cpu" else 5e-5  # a GPU's quotients are off by two units in the last place
-    gate(f"{engine}: table of {name} against its closed form (relative)", error.max(), allowed)
+    gate(f"{engine}: table of {name} against its closed form (relative)", error.max(), 3e-5)
 
 
 def test_a_halo_without_mass_is_not_there(engine: str) -> None:
