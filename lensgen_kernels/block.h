@@ -12,7 +12,6 @@
 #define LG_KERNEL(blocks_at_once) extern "C" __global__ void __launch_bounds__(LG_THREADS, blocks_at_once)
 #define LG_EACH(t, count) for (int t = lg_thread_number(); t < (count) && lg_afresh(); t += LG_THREADS)
 #define LG_BARRIER() __syncthreads()
-#define LG_WARP_BARRIER() __syncwarp()
 #define LG_BLOCK ((int)blockIdx.x)
 #define LG_BLOCKS ((int)gridDim.x)
 #define LG_SHARED_MEMORY(name) extern __shared__ __align__(16) unsigned char name[]
@@ -62,7 +61,6 @@ using std::min;
 #define LG_KERNEL(blocks_at_once) extern "C" void
 #define LG_EACH(t, count) for (int t##_turn = 0, t = 0; t##_turn < (count) && (t = lg_turn(t##_turn, (count)), 1); t##_turn++)
 #define LG_BARRIER() (lg_epoch++, lg_step++)
-#define LG_WARP_BARRIER() (lg_step++)
 #define lg_afresh() true
 #define lg_opaque(image) image
 #define LG_BLOCK lg_block

@@ -7,7 +7,8 @@ branch that all threads take together.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from lensgen_kernels import fast_math
 from lensgen_kernels.c_source import CPrinter
@@ -15,6 +16,9 @@ from lensgen_kernels.node import ARRAY, BOOL, INT, REAL, UNIFORM, VARYING, Node
 from lensgen_kernels.translate import needed, substituted, uniform_conditions
 
 _MOST_CASES = 4  # variants of a formula for conditions that hold for a whole system; further ones choose ray by ray
+
+
+Body: TypeAlias = Callable[[list[str], list[str]], list[str]]
 
 
 class QuickPrinter(CPrinter):
@@ -82,6 +86,15 @@ def _unpacked(node: Node, place: str) -> str:
     return f"lg_bits((float){place})" if node.kind == INT else place
 
 
+@dataclass(frozen=True, eq=False)
+class _Choice:
+    """What a formula comes to where a condition holds, and where it does not."""
+
+    condition: Node
+    holds: _Choice | tuple[Node, ...]
+    fails: _Choice | tuple[Node, ...]
+
+
 class Formula:
     """One formula of rays: its values, its cases and what it needs once.
 
@@ -103,19 +116,19 @@ class Formula:
             for value in leaf:
                 once.keep(value)
 
-    def _conditions(self, cases) -> list[Node]:
+    def _conditions(self, cases: _Choice | tuple[Node, ...]) -> list[Node]:
         if isinstance(cases, tuple):
             return []
         return [cases.condition, *self._conditions(cases.holds), *self._conditions(cases.fails)]
 
-    def _leaves(self, cases) -> list[tuple[Node, ...]]:
+    def _leaves(self, cases: _Choice | tuple[Node, ...]) -> list[tuple[Node, ...]]:
         return [cases] if isinstance(cases, tuple) else self._leaves(cases.holds) + self._leaves(cases.fails)
 
-    def lines(self, place: str, body: Callable[[list[str], list[str]], list[str]]) -> list[str]:
+    def lines(self, place: str, body: Body) -> list[str]:
         """`body(lines of a ray, names of the values)` for each case, between its conditions."""
         return self._written(self.cases, place, body)
 
-    def _written(self, cases, place, body) -> list[str]:
+    def _written(self, cases: _Choice | tuple[Node, ...], place: str, body: Body) -> list[str]:
         printer = self.once.printer
         if isinstance(cases, tuple):
             nodes = [n for n in needed(cases) if n.rate == VARYING]
@@ -131,13 +144,13 @@ class Formula:
         ]
 
 
-def _cases(values: tuple[Node, ...], cases: int):
+def _cases(values: tuple[Node, ...], cases: int) -> _Choice | tuple[Node, ...]:
     conditions = uniform_conditions(values)
     if not conditions or cases >= _MOST_CASES:
         return values
     condition = conditions[0]
     holds, fails = (_cases(substituted(values, condition, known), 2 * cases) for known in (True, False))
-    return SimpleNamespace(condition=condition, holds=holds, fails=fails)
+    return _Choice(condition, holds, fails)
 
 
 def indented(lines: Sequence[str]) -> list[str]:

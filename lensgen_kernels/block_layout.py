@@ -12,7 +12,7 @@ SEGMENTS_AN_OCTAVE = 4
 SEGMENTS = 12 * SEGMENTS_AN_OCTAVE  # of a table: down to 1/64 of the greatest distance
 _TILE = (8, 16)  # samples that a warp takes, rows and columns
 _LANES = 32
-_HEAD = 4  # floats
+_HEAD = 3  # floats: LG_HEAD of lenses.h
 _AT_ONCE = 3  # blocks that a multiprocessor should have room for
 
 
@@ -46,8 +46,9 @@ class Slots:
     far: bool
 
     def bytes(self, batch: int) -> int:
-        table = SEGMENTS * 4 + _HEAD if self.tabulated else 0
-        return 4 * batch * (table + self.once)
+        table = 4 * SEGMENTS if self.tabulated else 0
+        head = _HEAD if self.tabulated or self.far else 0
+        return 4 * batch * (table + head + self.once)
 
 
 @dataclass(frozen=True)

@@ -31,11 +31,7 @@ LG_FUNCTION float lg_erfinv(float x) { return erfinvf(x); }
 LG_FUNCTION double lg_erfinv(double x) { return erfinv(x); }
 /* by the special function unit: a quotient to 2 units in the last place, a ratio to 1, an exponential to 3e-7 of
    itself, a logarithm to 2e-7 */
-LG_FUNCTION float lg_quotient(float x, float y) { return __fdividef(x, y); }
-LG_FUNCTION float lg_ratio(float x, float y) {  /* Newton's correction: to one unit */
-    const float one_over = __fdividef(1.0f, y), q = x * one_over;
-    return fmaf(fmaf(-y, q, x), one_over, q);
-}
+LG_FUNCTION float lg_one_over(float x) { return __fdividef(1.0f, x); }
 LG_FUNCTION float lg_exp2(float x) { return exp2f(x); }
 LG_FUNCTION float lg_log2_near_1(float x) { return __log2f(x); }
 #else
@@ -59,11 +55,18 @@ LG_FUNCTION double lg_erfinv(double x) {
 LG_FUNCTION float lg_erfinv(float x) { return (float)lg_erfinv((double)x); }
 /* as far off as a GPU's may be, up or down at random */
 LG_FUNCTION float lg_off(float x, float by) { return (lg_bits(x) * 0x9E3779B1u) >> 31 ? by : -by; }
-LG_FUNCTION float lg_quotient(float x, float y) { return x / y * (1.0f + lg_off(x, 2.4e-7f)); }
-LG_FUNCTION float lg_ratio(float x, float y) { return x / y * (1.0f + lg_off(x, 6e-8f)); }
+LG_FUNCTION float lg_one_over(float x) {  /* 0 of what is too large, infinite of what is too small */
+    if (!(fabsf(x) <= 8.507059e37f)) return x == x ? 0.0f : x;
+    return (fabsf(x) < 1.1754944e-38f ? copysignf(1.0f, x) / 0.0f : 1.0f / x) * (1.0f + lg_off(x, 1.2e-7f));
+}
 LG_FUNCTION float lg_exp2(float x) { return exp2f(x) * (1.0f + lg_off(x, 2.4e-7f)); }
 LG_FUNCTION float lg_log2_near_1(float x) { return log2f(x) + lg_off(x, 1.6e-7f); }
 #endif
+LG_FUNCTION float lg_quotient(float x, float y) { return x * lg_one_over(y); }
+LG_FUNCTION float lg_ratio(float x, float y) {  /* Newton's correction: to one unit */
+    const float one_over = lg_one_over(y), q = x * one_over;
+    return fmaf(fmaf(-y, q, x), one_over, q);
+}
 LG_FUNCTION float lg_quick_exp(float x) {
     const float high = x * 1.44269502f, low = fmaf(x, 1.44269502f, -high) + x * 1.92596299e-8f, value = lg_exp2(high);
     return fmaf(value, 0.693147181f * low, value);  /* what rounding the product loses grows with x */

@@ -164,12 +164,9 @@ class Kernel:
         self._loaded: dict[int, _Loaded] = {}
         self._lock = threading.Lock()
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __reduce__(self) -> tuple[type[Kernel], tuple[str, str, tuple[str, ...]]]:
         """Another process loads it by itself."""
-        return {"text": self.text, "name": self.name, "options": self.options}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+        return Kernel, (self.text, self.name, self.options)
 
     def _on(self, index: int) -> _Loaded:
         with self._lock:

@@ -4,7 +4,7 @@ Rays are taken in tiles of 8x8. A slot that is far from a tile is worked out at 
 of its 64 rays; what all far slots deflect there is added up, and interpolated to the rays once. Of 500 subhalos of 1e7
 to 3e8 Msun in 64x64 pixels of 0.05 arcsec, about 240 evaluations a ray are left (at EPSILON = 1e-5, 150).
 Nodes and criterion are the same in every engine that has a far field. Tiles are of 8x8 rays on a CPU, and on a GPU of
-8x8 samples (of every s-th ray where s x s rays are averaged first); there only lenses that are costly have one.
+8x8 samples (of every s-th ray where s x s rays are averaged first).
 
 **Criterion.** Lengths in half tiles, a = 3.5 rays: from a tile's centre to its outermost rays along an axis. Outside
 its mass m (arcsec^2) a circular lens deflects by m / r, whose components are those of the function m / (x + iy).

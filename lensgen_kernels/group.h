@@ -24,7 +24,7 @@
 #define LG_EACH_GROUP(g) for (int g = 0; g < LG_GROUPS; g++)
 #define LG_SPREAD(t, first, last) for (int t##_turn = (first), t = 0; lg_share(t##_turn, (first), (last), &t); t##_turn++)
 #define LG_ONE for (int lg_lane = lg_thread = 0; lg_lane == 0; lg_lane++, lg_thread = LG_ALL_LANES)
-#define LG_GROUP_BARRIER() LG_WARP_BARRIER()
+#define LG_GROUP_BARRIER() (lg_step++)
 #define LG_OPAQUE(x)
 
 enum { LG_ALL_LANES = LG_LANES < 32 ? LG_LANES : 31 };  // whom the checks of memory take for what all lanes do

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from lensgen_kernels import block_layout
-from lensgen_kernels.block_formula import LENS, LIGHT, Formula, Once, QuickPrinter, function, indented
+from lensgen_kernels.block_formula import LENS, LIGHT, Body, Formula, Once, QuickPrinter, function, indented
 from lensgen_kernels.block_inputs import TABLES, constants, inputs
 from lensgen_kernels.block_layout import Geometry, Layout
 from lensgen_kernels.block_noise import noise_text
@@ -24,7 +25,7 @@ from lensgen_kernels.graph import Graph
 from lensgen_kernels.node import UNIFORM, VARYING, Node
 from lensgen_kernels.primitives import Stack
 from lensgen_kernels.program import ImageProgram, Term
-from lensgen_kernels.radial import radial as radial_of
+from lensgen_kernels.radial import circular, costly
 from lensgen_kernels.translate import traced
 
 _RAYS_AT_ONCE = 4
@@ -84,7 +85,7 @@ class _Block:
     def _job(self, lines: list[str]) -> None:
         self.stage += [f"case {sum(line.startswith('case') for line in self.stage)}: {{", *indented(lines), "} break;"]
 
-    def _term(self, term: Term, outputs: int, x: str, y: str, write: Callable[[list[str]], list[str]]) -> list[str]:
+    def _term(self, term: Term, outputs: int, x: str, y: str, write: Write) -> list[str]:
         """Lines that work out a term for COUNT rays; its part that is worked out once becomes a job."""
         values, parameters = self.traced(term, outputs)
         once = Once(self.printer)
@@ -107,17 +108,8 @@ class _Block:
                 for k in range(len(parameters))
             ]
             self.scalars += len(parameters)
-            place = f"once + {at}"
-            self._job([f"const lg_memory<float> own = {place};", *load, *once.store("own")])
-            self.once = at + size
-
-        def body(lines: list[str], names: list[str]) -> list[str]:
-            return [
-                "LG_UNROLL for (int p = 0; p < COUNT; p++) {",
-                *indented([f"const float in_x = {x}, in_y = {y};", *lines, *write(names)]),
-                "}",
-            ]
-
+            place = f"once + {self._keep(load, once)}"
+        body = _over_rays(x, y, write)
         lines = [*self._array_lines(term), f"const lg_memory<float> own = {place};", *formula.lines("own", body)]
         self.arrays += len(term.arrays)
         head = f"LG_ROLLED for (int slot = 0; slot < {count}; slot++) {{" if term.slotted else "{"
@@ -133,8 +125,7 @@ class _Block:
         lines: list[str] = []
         for term in self.program.mass:
             if not term.slotted:
-                write = lambda v: [f"ax[p] += {v[0]};", f"ay[p] += {v[1]};"]  # noqa: E731
-                lines += self._term(term, 2, "x[p]", "y[p]", write)
+                lines += self._term(term, 2, "x[p]", "y[p]", _deflected)
         scale = ""
         if self.program.scaled:
             self._job([f"once[{self.once}] = lg_number(in.scalar[{self.scalars}], image);"])
@@ -144,7 +135,7 @@ class _Block:
             *((t, (f"x[p] - {scale}ax[p]", f"y[p] - {scale}ay[p]")) for t in self.program.source),
             *((t, ("x[p]", "y[p]")) for t in self.program.lens_light),
         ]:
-            lines += self._term(term, 1, x, y, lambda v: [f"light[p] += {v[0]};"])
+            lines += self._term(term, 1, x, y, _lit)
         return function(
             "template <int COUNT>\nLG_FUNCTION void lg_shine_at(const float* x, const float* y, float* ax, float* ay, "
             "float* light, lg_memory<float> once, const lg_inputs& in, int image)",
@@ -154,21 +145,16 @@ class _Block:
     def slot_struct(self, term: Term, which: int, most: int) -> tuple[str, block_layout.Slots]:
         """The struct of one term with slots, and how much memory each slot takes."""
         values, parameters = self.traced(term, 2)
-        radial = radial_of(*values) if term.smooth and self.program.tabulated else None
+        radial = circular(*values) if term.smooth else None
+        tabulated = radial is not None and self.program.tabulated and costly(radial)
+        far = radial is not None and term.many
         once = Once(self.printer)
         formula = Formula(values, once)
-        methods: list[str] = []
         add = [
             *self._array_lines(term),
-            *formula.lines("own", lambda lines, names: [
-                "LG_UNROLL for (int p = 0; p < COUNT; p++) {",
-                *indented(["const float in_x = x[p], in_y = y[p];", *lines, f"ax[p] += {names[0]};",
-                            f"ay[p] += {names[1]};"]),
-                "}",
-            ]),
+            *formula.lines("own", _over_rays("x[p]", "y[p]", _deflected)),
         ]  # fmt: skip
-        far = radial is not None and term.many
-        if radial is None:
+        if radial is None or not (tabulated or far):
             radial_functions = {"center_x": ["return 0.0f;"], "center_y": ["return 0.0f;"], "M": ["return 0.0f;"]}
         else:
             once.keep(radial.center_x)
@@ -182,11 +168,11 @@ class _Block:
                 "const float in_z = z;",
                 *of_z.lines("own", lambda lines, names: [*lines, f"return {names[0]};"]),
             ]
-        slots = block_layout.Slots(len(once.kept), most, radial is not None, far)
+        slots = block_layout.Slots(len(once.kept), most, tabulated, far)
         load = self._slot_numbers(parameters)
         self.slotted += 1
         self.arrays += len(term.arrays)
-        methods += [
+        methods = [
             function("static LG_MEMBER int count(const lg_inputs& in, int image)", [f"return {_count(which, most)};"]),
             function("static LG_MEMBER void stage(const lg_inputs& in, int image, int slot, lg_memory<float> own)",
                       [*load, *once.store("own")]),
@@ -265,6 +251,27 @@ class _Block:
         return ImageBlock(text, kinds, layout)
 
 
+Write: TypeAlias = Callable[[list[str]], list[str]]  # names of values -> the lines that add them
+
+
+def _deflected(values: list[str]) -> list[str]:
+    return [f"ax[p] += {values[0]};", f"ay[p] += {values[1]};"]
+
+
+def _lit(values: list[str]) -> list[str]:
+    return [f"light[p] += {values[0]};"]
+
+
+def _over_rays(x: str, y: str, write: Write) -> Body:
+    """(Lines of a ray, names of its values) -> a loop over COUNT rays."""
+
+    def body(lines: list[str], names: list[str]) -> list[str]:
+        inside = [f"const float in_x = {x}, in_y = {y};", *lines, *write(names)]
+        return ["LG_UNROLL for (int p = 0; p < COUNT; p++) {", *indented(inside), "}"]
+
+    return body
+
+
 def _wrong_count(geometry: Geometry) -> str:
     wrong = [
         f"lg_count(in.count[{k}], image) < 0 || lg_count(in.count[{k}], image) > {most}"
@@ -277,7 +284,7 @@ def _wrong_count(geometry: Geometry) -> str:
 
 def _count(which: int, most: int) -> str:
     """How many slots an image uses; never more than there is room for."""
-    return f"(int)min(lg_count(in.count[{which}], image), {most}LL)"
+    return f"(int)max(0LL, min(lg_count(in.count[{which}], image), {most}LL))"
 
 
 @lru_cache(maxsize=256)

@@ -66,14 +66,13 @@ LG_FUNCTION float lg_far_at(lg_memory<float> wide, int t, int row) {  // row of 
 
 // ---- lenses of which a system has several -------------------------------------------------------------------------
 
-// What the memory of a batch of slots holds, in floats: the numbers that a formula needs once a slot, then for those
-// with tables a head of LG_HEAD numbers (first segment, limit) and the tables.
-enum { LG_FIRST = 0, LG_LIMIT = 1, LG_NEAR = 2, LG_HEAD = 4 };
+// What the memory of a batch of slots holds, in floats: the tables, heads of LG_HEAD numbers (first segment, limit, near
+// radius) of those with tables or a far field, and what the formula needs once a slot.
+enum { LG_FIRST, LG_LIMIT, LG_NEAR, LG_HEAD };
 
-// Tables hold m = M z, the deflection being M (dx, dy), as a cubic on each quarter of a power of two of z = dx^2 + dy^2.
+// Where a slot's table begins and how near its near field is. The deflection of a circular lens is M (dx, dy).
 template <class Slots>
-LG_FUNCTION void lg_fill_tables(const lg_inputs& in, int count, lg_memory<float> once, lg_memory<float> head,
-                                lg_memory<float> table) {
+LG_FUNCTION void lg_fill_heads(const lg_inputs& in, int count, lg_memory<float> once, lg_memory<float> head) {
     LG_EACH(slot, count) {
         const lg_memory<float> own = once + slot * Slots::once;
         const float cx = Slots::center_x(own), cy = Slots::center_y(own);
@@ -91,6 +90,11 @@ LG_FUNCTION void lg_fill_tables(const lg_inputs& in, int count, lg_memory<float>
         }
     }
     LG_BARRIER();
+}
+
+// Tables hold m = M z as a cubic on each quarter of a power of two of z = dx^2 + dy^2.
+template <class Slots>
+LG_FUNCTION void lg_fill_tables(int count, lg_memory<float> once, lg_memory<float> head, lg_memory<float> table) {
     LG_EACH(k, count * LG_SEGMENTS) {
         const int slot = k / LG_SEGMENTS, segment = k % LG_SEGMENTS;
         const lg_memory<float> own = once + slot * Slots::once;
@@ -170,13 +174,14 @@ LG_FUNCTION void lg_add_slots(const lg_inputs& in, int image, int first_tile, in
                               lg_memory<float> batch, lg_memory<float> sum_x, lg_memory<float> sum_y,
                               lg_memory<float> node_x, lg_memory<float> node_y) {
     const lg_memory<float> table = batch, head = table + (Slots::tabulated ? Slots::batch * LG_SEGMENTS * 4 : 0);
-    const lg_memory<float> once = head + (Slots::tabulated ? Slots::batch * LG_HEAD : 0);
+    const lg_memory<float> once = head + (Slots::tabulated || Slots::far ? Slots::batch * LG_HEAD : 0);
     const int slots = (int)Slots::count(in, image);
     for (int start = 0; start < slots; start += Slots::batch) {
         const int count = min(slots - start, (int)Slots::batch);
         LG_EACH(slot, count) Slots::stage(in, image, start + slot, once + slot * Slots::once);
         LG_BARRIER();
-        if (Slots::tabulated) lg_fill_tables<Slots>(in, count, once, head, table);
+        if (Slots::tabulated || Slots::far) lg_fill_heads<Slots>(in, count, once, head);
+        if (Slots::tabulated) lg_fill_tables<Slots>(count, once, head, table);
         LG_EACH(t, tiles * 32) {
             const lg_ray_group rays(t, first_tile);
             const float xx = rays.x(in, sub);

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lensgen_kernels.node import UNIFORM, VARYING, Node
+from lensgen_kernels.numba_source import printable
 from lensgen_kernels.translate import needed, replaced
 
 _COSTLY = 50  # operations a ray
@@ -74,10 +75,4 @@ def circular(ax: Node, ay: Node) -> Radial | None:
 
 def costly(radial: Radial) -> bool:
     """Whether M takes so many operations that a table is faster."""
-    return sum(n.rate == VARYING for n in needed((radial.M,)) if n.op not in ("const", "input")) >= _COSTLY
-
-
-def radial(ax: Node, ay: Node) -> Radial | None:
-    """The deflection (ax, ay) as M(z) (dx, dy), if that is what it is and M is costly."""
-    found = circular(ax, ay)
-    return found if found is not None and costly(found) else None
+    return sum(n.rate == VARYING for n in printable(needed((radial.M,)))) >= _COSTLY

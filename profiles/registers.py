@@ -26,7 +26,7 @@ from lensgen.errors import LensgenError, lookup
 from lensgen.preset import Preset, load_preset
 from lensgen.rng import RandomSource
 from lensgen_kernels import nvrtc
-from lensgen_kernels.errors import CompilationError, DeviceError
+from lensgen_kernels.errors import CompilationError, DeviceError, TranslationError
 from lensgen_kernels.image_block import image_block
 from profiles import machine, report
 from profiles.machine import usable_cores
@@ -93,7 +93,7 @@ KERNELS: dict[str, tuple[Callable[[Preset, str], list[Variant]], tuple[str, ...]
     "image, closed forms": (partial(_images, tabulated=False), nvrtc.IMAGE),
     "draw": (_draw, nvrtc.SYSTEM),
 }
-_FAILURES = (CompilationError, DeviceError, LensgenError, ImportError, TypeError, AttributeError, NotImplementedError)
+_FAILURES = (CompilationError, DeviceError, LensgenError, TranslationError)  # what is wrong in our code is raised
 
 
 def archs(config: Registers) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from lensgen.mass import mass_profile
 from lensgen.psf import PixelPSF
 from lensgen.rng import RandomSource
 from lensgen_kernels import block_layout, nvrtc
+from lensgen_kernels.body import Body
 from lensgen_kernels.image_block import image_block
 from tests.kernels import scenes
 from tests.kernels.emulated_cuda import FACTS, Emulator
@@ -166,6 +167,16 @@ def test_more_slots_than_one_batch_holds(emulator: Emulator, gate) -> None:
         mass = slotted(mass_profile(name), values, torch.tensor([number, number // 2]))
         scene = Scene((*hand_made(2).mass, mass), hand_made(2).source)
         gate(f"cuda: {number} {name} (of peak)", scenes.off_peak(scene, seen(20, 36, 0.15), "cuda"), 1e-4)
+
+
+def test_both_engines_have_the_same_far_fields(emulator: Emulator) -> None:
+    """Also of lenses that are too cheap for a table: 500 solitons."""
+    scene, observation, noise, _ = noisy("deeplense_iv_legacy_macro", 1)
+    program, geometry = cuda_engine.program_of(scene, observation, noise, True)
+    slotted_lenses = [c.profile.name for c in scene.mass if c.count is not None]
+    far = [slotted_lenses[k] for k in Body(program).far]
+    assert "soliton" in far and "tnfw" in far
+    assert image_block(program, geometry).text.count("far = 1 }") == len(far)
 
 
 # --- what is written

@@ -12,10 +12,9 @@ from lensgen.light import LIGHT_PROFILES, light_profile
 from lensgen.mass import MASS_PROFILES, mass_profile
 from lensgen.parameters import CENTER, Parameter
 from lensgen.profile import LightProfile, MassProfile
-from lensgen_kernels import cpu, tables
+from lensgen_kernels import cpu, radial, tables
 from lensgen_kernels.graph import Graph
 from lensgen_kernels.node import UNIFORM, VARYING
-from lensgen_kernels.radial import radial
 from tests.kernels import scenes
 from tests.kernels.scenes import hand_made, off_peak, off_relative, seen, slotted
 
@@ -71,37 +70,41 @@ def has_table(profile: MassProfile) -> bool:
     graph = Graph()
     x, y = graph.input("x", VARYING), graph.input("y", VARYING)
     ax, ay = profile.deflection(x, y, *(graph.input(p.name, UNIFORM) for p in profile.parameters))
-    return profile.smooth and radial(ax, ay) is not None
+    found = radial.circular(ax, ay)
+    return profile.smooth and found is not None and radial.costly(found)
 
 
 @pytest.mark.parametrize("name", NEW)
-def test_a_new_lens(name: str, monkeypatch, gate) -> None:
+def test_a_new_lens(engine: str, name: str, monkeypatch, gate) -> None:
     """Alone and in slots, against float64 torch, by the name under which it is found."""
     monkeypatch.setitem(MASS_PROFILES, name, NEW[name])
     mass = scenes.alone_and_in_slots(mass_profile(name), 48, seed=9)
     # a deflection of several arcsec, right to 1e-5 of it, moves the image by as much
-    gate(f"a new profile's image: {name} (of peak)", off_peak(scenes.with_galaxies(mass, 48), seen(33, 65, 0.1)), 1e-4)
-    gate(f"a new profile: {name} (relative)", off_relative(mass, seen(33, 33)).max(), 2e-5)
+    off = off_peak(scenes.with_galaxies(mass, 48), seen(33, 65, 0.1), engine)
+    gate(f"{engine}: a new profile's image: {name} (of peak)", off, 1e-4)
+    gate(f"{engine}: a new profile: {name} (relative)", off_relative(mass, seen(33, 33), engine).max(), 2e-5)
     assert has_table(NEW[name]) == (name == "costly")
 
 
-def test_a_lens_with_an_edge_has_no_table(gate) -> None:
+def test_a_lens_with_an_edge_has_no_table(engine: str, gate) -> None:
     """It does not say that it is smooth: at 500 places of the edge, closed form and no interpolation across it."""
     edges = torch.linspace(0.05, 2.5, 500, dtype=torch.float64).float().double()
     values = {"theta_E": torch.ones(500, 1), "core": edges[:, None], "center_x": torch.full((500, 1), 0.013),
               "center_y": torch.full((500, 1), -0.021)}  # fmt: skip
     lens = (slotted(NEW["with_a_kink"], values, torch.ones(500, dtype=torch.int64)),)
-    gate("a new profile: an edge (relative)", off_relative(lens, seen(33, 33), "cpu").max(), 1e-5)
+    gate(f"{engine}: a new profile: an edge (relative)", off_relative(lens, seen(33, 33), engine).max(), 1e-5)
 
 
-@pytest.mark.skipif(not tables.supported(), reason="tables need AVX-512")
-def test_a_table_that_is_far_off_is_not_used(gate) -> None:
+def test_a_table_that_is_far_off_is_not_used(engine: str, gate) -> None:
     """A lens that says it is smooth and is not: where interpolation fails the check, the closed form takes over."""
+    if engine == "cpu" and not tables.supported():
+        pytest.skip("tables of engine 'cpu' need AVX-512")
     wrong = replace(NEW["with_a_kink"], smooth=True)
     values = {"theta_E": torch.ones(1, 1), "core": torch.full((1, 1), 0.9), "center_x": torch.full((1, 1), 0.013),
               "center_y": torch.full((1, 1), -0.021)}  # fmt: skip
     lens = (slotted(wrong, values, torch.ones(1, dtype=torch.int64)),)
-    gate("a new profile: an edge, table given up (relative)", off_relative(lens, seen(33, 33), "cpu").max(), 1e-5)
+    off = off_relative(lens, seen(33, 33), engine).max()
+    gate(f"{engine}: a new profile: an edge, table given up (relative)", off, 1e-5)
 
 
 def test_what_cannot_be_translated_renders_in_torch(monkeypatch, capfd) -> None:
@@ -130,7 +133,7 @@ def gaussian(x, y, amp, sigma, center_x, center_y):
     return amp * fmath.exp(-0.5 * (dx * dx + dy * dy) / (sigma * sigma))
 
 
-def test_a_new_light(monkeypatch, gate) -> None:
+def test_a_new_light(engine: str, monkeypatch, gate) -> None:
     made = LightProfile(
         name="gaussian", lenstronomy="GAUSSIAN", strength=("amp",), surface_brightness=gaussian,
         parameters=(Parameter("amp", "1", 0.0, 1e6, "peak"), Parameter("sigma", "arcsec", 0.01, 9.0, "width"), *CENTER),
@@ -139,4 +142,4 @@ def test_a_new_light(monkeypatch, gate) -> None:
     monkeypatch.setitem(LIGHT_PROFILES, "gaussian", made)
     source = Component.make("source", light_profile("gaussian"), {"amp": 3.0, "sigma": 0.2, "center_x": 0.1}, 3)
     scene = Scene(hand_made(3).mass, (source,))
-    gate("a new profile's images (of peak)", off_peak(scene, seen(33, 65, 0.1)), 1e-5)
+    gate(f"{engine}: a new profile's images (of peak)", off_peak(scene, seen(33, 65, 0.1), engine), 1e-5)
