@@ -179,7 +179,9 @@ def main(argv: list[str] | None = None) -> int:
             with loop.writing():
                 figures = task.draw(loop.folder)
                 task.export(loop)
-            write_summary(loop, data, figures)
+            trained = write_summary(loop, data, figures)["trained"]
+            if trained["masked_mse"] >= trained["mean_image_mse"]:
+                print("the mean image is no worse on hidden pixels: train for longer, by --minutes or --steps")
     except KeyboardInterrupt:
         say_how_to_resume("trainers.mae", loop, config.resume)
         return 130
