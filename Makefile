@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # torch's threads wait for one another by spinning: with another program on the machine that is ten times slower
 export GOMP_SPINCOUNT ?= 10000
+# tests in two processes, each with whole files, in their order
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: train test test-all check gpu-report clean
 
@@ -17,10 +19,10 @@ train: .venv/installed   ## pretrain a masked autoencoder on streamed lenses, at
 	$(BIN)/python -m trainers.mae --stream
 
 test: .venv/installed    ## everything but the slow tests
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' $(TWO)
 
 test-all: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TWO)
 
 check: .venv/installed   ## style and types
 	$(BIN)/ruff check .

@@ -16,13 +16,14 @@ from lensgen import Simulator
 from lensgen.benchmark import SEED, Benchmark
 from lensgen.errors import LensgenError, ParameterError
 from lensgen.preset import IMAGES_VERSION
+from tests.every_preset import EVERY_PRESET
 from tests.pins import frozen, pinned
 
 CHANGELOG = (Path(__file__).parents[1] / "CHANGELOG.md").read_text()
 SMALL = {"grid.size": 8}
 
 
-@pytest.mark.parametrize("preset", lensgen.presets())
+@pytest.mark.parametrize("preset", EVERY_PRESET)
 def test_images_are_those_that_are_pinned(preset: str) -> None:
     """If this fails, images of a preset have changed. On purpose? Then see tests/pins.py."""
     assert preset in pinned(), "a new preset: run python -m tests.pins"

@@ -306,7 +306,7 @@ def test_another_recipe_is_told_apart(preset: str, kind: str, told_by: str, chan
 # What the papers' texts say, and their presets promise
 
 
-@pytest.mark.parametrize("preset", ["lens_jepa_a", "lens_jepa_b", "lenspinn"])
+@pytest.mark.parametrize("preset", ["lens_jepa_a", pytest.param("lens_jepa_b", marks=pytest.mark.slow), "lenspinn"])
 def test_signal_to_noise_is_25(preset: str) -> None:
     """Mean over pixels above 10 % of the peak, median over images, with the noise as it is in the images."""
     simulator = Simulator(preset, seed=5, device="cpu", outputs=("image", "clean"))

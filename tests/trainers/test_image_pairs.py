@@ -11,7 +11,7 @@ from trainers.image_pairs import Pairs, downsample, upsample
 TASKS = {"16to64": ((1, 16, 16), 64), "64to128": ((1, 64, 64), 128)}
 
 
-@pytest.mark.parametrize("preset", ["model_a", "hst"])
+@pytest.mark.parametrize("preset", ["model_a", pytest.param("hst", marks=pytest.mark.slow)])
 def test_larger_pixels_see_the_same_lens_through_the_same_optics(preset):
     pairs = Pairs("16to64", "optics")
     changes = lensgen.parse_overrides(pairs.on(DataConfig(stream=True, preset=preset)).set)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from killed_runs import at_call, die, die_while_deleting, interrupt, limit_files, no_room, nothing, start
 
-from trainers import mae
 from trainers.checkpoint import UNFINISHED, checkpoints, read_checkpoint
 from trainers.logs import read_table
 
@@ -20,12 +19,6 @@ FLAGS = ["--steps=12", "--validate-every=4", "--checkpoint-every=3", "--log-ever
 def losses(folder):
     """Equal to the last digit: one machine, one thread."""
     return [(row["step"], row["loss"], row["grad_norm"]) for row in read_table(folder / "train.csv")]
-
-
-@pytest.fixture(autouse=True)
-def no_figures(monkeypatch):
-    """They take longer than all the rest."""
-    monkeypatch.setattr(mae.MAETask, "draw", lambda self, folder: [])
 
 
 @pytest.fixture(scope="module")
@@ -55,23 +48,29 @@ def status(process):
     return process.exitcode
 
 
+def run(argv, said):
+    """Runs the trainer in a process like those that are killed: this one is another in the last digits."""
+    return status(start(nothing, argv, said))
+
+
 @pytest.fixture(scope="module")
 def whole(arguments, tmp_path_factory):
     """The folder of a run that nothing happened to."""
     folder = tmp_path_factory.mktemp("kills") / "whole"
-    assert mae.main([*arguments, "--out", str(folder)]) == 0
+    assert run([*arguments, "--out", folder], folder.with_name("said")) == 0
     return folder
 
 
 def go_on(folder, arguments=()):
     """Resumes, or begins anew where there is no checkpoint, as the messages say."""
+    said = folder.with_name("said_again")
     if checkpoints(folder):
         assert read_checkpoint(folder).about["progress"]["step"] > 0
-        return mae.main(["--resume", str(folder)])
+        return run(["--resume", folder], said)
     if arguments:
         assert not (folder / "config.yaml").exists()  # it is whole or not there
-        return mae.main([*arguments, "--out", str(folder)])
-    return mae.main(["--config", str(folder / "config.yaml"), "--out", str(folder)])
+        return run([*arguments, "--out", folder], said)
+    return run(["--config", folder / "config.yaml", "--out", folder], said)
 
 
 def same(one, two):
