@@ -15,10 +15,10 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from lensgen.batch import Batch
-from lensgen.draw import Systems, draw
+from lensgen.draw import Systems
 from lensgen.errors import LensgenError, ParameterError, require_whole
 from lensgen.observation import Noise
-from lensgen.preset import Preset
+from lensgen.preset import Preset, load_preset
 from lensgen.render import render
 from lensgen.simulator import Simulator
 
@@ -41,6 +41,7 @@ class Benchmark(Dataset[tuple[Tensor, Tensor]]):
         device, engine: as for Simulator.
         outputs, hr_factor: truth beside the images, as for Simulator.
         overrides: changes to the preset, as for Simulator.override. They make another benchmark.
+        label: the name of a class: every image is of this one, as for Simulator. Another benchmark, too.
     """
 
     def __init__(
@@ -53,12 +54,14 @@ class Benchmark(Dataset[tuple[Tensor, Tensor]]):
         outputs: tuple[str, ...] = ("image",),
         hr_factor: int = 2,
         overrides: Mapping[str, Any] | None = None,
+        label: str | None = None,
     ) -> None:
         require_whole("size", size, 1, 2**31)
         self.size = size
-        self.simulator = Simulator(preset, SEED, device, engine, split, outputs, hr_factor=hr_factor)
+        made = load_preset(preset)
         if overrides:
-            self.simulator = self.simulator.override(overrides)
+            made = made.override(overrides)
+        self.simulator = Simulator(made, SEED, device, engine, split, outputs, hr_factor=hr_factor, label=label)
 
     def __repr__(self) -> str:
         preset, split = self.simulator.preset.name, self.simulator.random.split
@@ -100,7 +103,7 @@ class Benchmark(Dataset[tuple[Tensor, Tensor]]):
         simulator = self.simulator
         index = torch.arange(min(_HASHED, self.size)) * self.size // min(_HASHED, self.size)
         digest = hashlib.sha256(f"{simulator.random.split} {self.size} {simulator.preset.fingerprint}".encode())
-        systems = draw(simulator.preset, simulator.random, index)
+        systems = simulator.systems(index)
         for name, value in sorted(_numbers(systems).items()):
             digest.update(name.encode() + value.contiguous().numpy().tobytes())
         for k in range(len(simulator.preset.bands)):
@@ -119,7 +122,7 @@ class Benchmark(Dataset[tuple[Tensor, Tensor]]):
         """Noise-free pixels along the diagonal of its first three images, in units of their peak."""
         index = torch.arange(min(_SHOWN, self.size))
         simulator = self.simulator
-        systems = draw(simulator.preset, simulator.random, index)
+        systems = simulator.systems(index)
         images = [
             render(systems.in_band(k)[0], band.observation, psf_choice=systems.psf_choice[k])
             for k, band in enumerate(simulator.preset.bands)
@@ -138,13 +141,14 @@ class Benchmark(Dataset[tuple[Tensor, Tensor]]):
             "split": self.simulator.random.split,
             "size": self.size,
             "seed": SEED,
+            "label": self.simulator.label,
             "fingerprint": self.fingerprint,
             "reference": self.reference,
         }
 
     def verify(self, card: Mapping[str, Any]) -> None:
         """Raise LensgenError unless `card`, of an earlier run or another machine, is of this very benchmark."""
-        for key in ("preset", "split", "size", "seed", "fingerprint"):
+        for key in ("preset", "split", "size", "seed", "label", "fingerprint"):
             if card.get(key) != self.card[key]:
                 raise LensgenError(
                     f"this is another benchmark: {key} is {self.card[key]!r} here and {card.get(key)!r} on the card. "

@@ -16,7 +16,6 @@ from lensgen.noise import NoiseRecipe
 from lensgen.observation import Noise, Observation
 from lensgen.profile import MassProfile
 from lensgen.psf.psf import within_reach
-from lensgen.rng import name_hash
 from lensgen.scene import Component, Scene
 from lensgen_kernels.far_field import MANY
 from lensgen_kernels.program import DenseFilter, Filter, ImageProgram, NoiseTerm, Term
@@ -141,7 +140,7 @@ def stacks(scene: Scene) -> list[Tensor]:
 
 def noise_keys(noise: Noise) -> list[int]:
     """Two words of the seed, and one for each random number of a pixel."""
-    return [*noise.random.key, *(name_hash(noise.variable(name)) for name in UNIFORMS)]
+    return [*noise.random.key, *(noise.random.hash_of(noise.variable(name)) for name in UNIFORMS)]
 
 
 def detector_numbers(noise: Noise) -> list[float]:

@@ -18,11 +18,13 @@ from torch import Tensor
 from lensgen.checks import require
 from lensgen.draw import Systems, Values, draw_values
 from lensgen.draw import draw as draw_by_torch
+from lensgen.errors import ParameterError
 from lensgen.notice import say_once
 from lensgen.preset import Preset
 from lensgen.priors import Prior
 from lensgen.rng import RandomSource, name_hash
 from lensgen.substructure.population import Drawn, Draws, Host, Population
+from lensgen.twins import ORIGINAL, Twin
 from lensgen_kernels import cuda, nvrtc
 from lensgen_kernels.errors import TranslationError, reject
 from lensgen_kernels.graph import Graph
@@ -36,9 +38,11 @@ class _TracedDraws(Draws):
     """Stands for the random values of one system."""
 
     graph: Graph
+    twin: Twin
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, twin: Twin) -> None:
         object.__setattr__(self, "graph", graph)
+        object.__setattr__(self, "twin", twin)
 
     @property
     def random(self) -> RandomSource:
@@ -53,7 +57,7 @@ class _TracedDraws(Draws):
         raise reject("the number of systems, or their indices", "work on values [B] and [B, N]")
 
     def uniforms(self, name: str, count: int) -> Any:
-        return self.graph.node("uniform", name_hash(name), "slot", rate=VARYING, slots=count)
+        return self.graph.node("uniform", name_hash(self.twin.called(name)), "slot", rate=VARYING, slots=count)
 
     def _uniforms(self, name: str, prior: Prior, count: int) -> Any:
         return self.uniforms(name, count)
@@ -98,12 +102,15 @@ class Drawer(ABC):
 
     Args:
         dtype: of the scenes' tensors.
+        twin: that of the random numbers: the kernel calls its variables by name.
+        label: the number of the class that all systems are of, or None for each of its own.
     """
 
-    def __init__(self, preset: Preset, dtype: torch.dtype) -> None:
-        self.preset, self.dtype = preset, dtype
+    def __init__(self, preset: Preset, dtype: torch.dtype, twin: Twin = ORIGINAL, label: int | None = None) -> None:
+        self.preset, self.dtype, self.twin, self.of_class = preset, dtype, twin, label
         self.graph = Graph(exact=True)
-        traced: Any = draw_values(preset, _TracedDraws(self.graph), dtype == torch.float64)
+        given: Any = None if label is None else self.graph.constant(label, INT)
+        traced: Any = draw_values(preset, _TracedDraws(self.graph, twin), dtype == torch.float64, given)
         self.outputs: list[Output] = []
         self.rows: dict[str, list[float]] = {"real": [], "whole": []}  # what stands where a system has no value
         self._kept: dict[str, list[int]] = {"real": [], "whole": []}  # columns
@@ -146,6 +153,19 @@ class Drawer(ABC):
         """The same by the quickest way."""
         return self(random, index)
 
+    def key(self, random: RandomSource) -> tuple[int, int]:
+        """The seed's two words, for the kernel."""
+        if random.twin != self.twin:
+            raise ParameterError(
+                f"the random numbers are of {random.twin}, this drawer is of {self.twin}: make another."
+            )
+        return random.key
+
+    def by_torch(self, random: RandomSource, index: Tensor) -> Systems:
+        """The same without the kernel."""
+        classes = None if self.of_class is None else torch.full_like(index, self.of_class)
+        return draw_by_torch(self.preset, random, index, self.dtype, classes)
+
     def systems(self, rows: Mapping[str, Tensor]) -> Systems:
         """What stands in the rows, float32 `[B, R]` and int64 `[B, W]`, without a copy of the scene."""
         # what a batch keeps must not keep whole rows in memory
@@ -174,10 +194,10 @@ class Drawer(ABC):
 class CpuDrawer(Drawer):
     """By a kernel for the CPU."""
 
-    def __init__(self, preset: Preset, dtype: torch.dtype) -> None:
+    def __init__(self, preset: Preset, dtype: torch.dtype, twin: Twin = ORIGINAL, label: int | None = None) -> None:
         from lensgen_kernels import cpu  # and numba with it, which a GPU does without
 
-        super().__init__(preset, dtype)
+        super().__init__(preset, dtype, twin, label)
         self._cpu = cpu
         self._until_compiled = _WORTH_COMPILING
         self._empty = {
@@ -190,7 +210,7 @@ class CpuDrawer(Drawer):
         """While the kernel is not compiled, the first ones by torch."""
         if self._until_compiled > 0 and not self._cpu.is_compiled(self.source):
             self._until_compiled -= len(index)
-            return draw_by_torch(self.preset, random, index, self.dtype)
+            return self.by_torch(random, index)
         self._until_compiled = 0
         return self(random, index)
 
@@ -198,8 +218,8 @@ class CpuDrawer(Drawer):
         rows = {array: row.repeat(len(index), 1) for array, row in self._empty.items()}
         real, whole = rows["real"].numpy(), rows["whole"].numpy()
         threads = torch.get_num_threads()
-        if not self._cpu.draw(self.source, index.contiguous().numpy(), random.key, real, whole, threads):
-            return draw_by_torch(self.preset, random, index, self.dtype)  # it says what is wrong with these systems
+        if not self._cpu.draw(self.source, index.contiguous().numpy(), self.key(random), real, whole, threads):
+            return self.by_torch(random, index)  # it says what is wrong with these systems
         return self.systems(rows)
 
 
@@ -210,8 +230,15 @@ class CudaDrawer(Drawer):
         lanes: threads a system; for tests, as the bits do not depend on it.
     """
 
-    def __init__(self, preset: Preset, dtype: torch.dtype, lanes: int | None = None) -> None:
-        super().__init__(preset, dtype)
+    def __init__(
+        self,
+        preset: Preset,
+        dtype: torch.dtype,
+        lanes: int | None = None,
+        twin: Twin = ORIGINAL,
+        label: int | None = None,
+    ) -> None:
+        super().__init__(preset, dtype, twin, label)
         self.block = system_block(self.graph, self.label, self.outputs, self.rows, lanes)
         self.kernel = cuda.Kernel(self.block.text, "draw", nvrtc.SYSTEM)
 
@@ -226,23 +253,29 @@ class CudaDrawer(Drawer):
         real = cuda.empty((count, len(self.rows["real"])), torch.float32, device)
         whole = cuda.empty((count, len(self.rows["whole"])), torch.int64, device)
         bad = cuda.empty((count,), torch.bool, device)
-        key0, key1 = map(np.uint32, random.key)
+        key0, key1 = map(np.uint32, self.key(random))
         args = (index.contiguous(), np.int32(count), key0, key1, real, whole, bad)
         self.kernel.launch(device, block.blocks(count), block.threads, block.shared_bytes, args)
         return {"real": real, "whole": whole}, bad
 
     def _explained(self, random: RandomSource, index: Tensor) -> str:
         """What is wrong with a system for which a check does not hold: torch says so."""
-        draw_by_torch(self.preset, random, index, self.dtype)
+        self.by_torch(random, index)
         return f"the system of image {int(index)} cannot be drawn"
 
 
-def drawer(preset: Preset, dtype: torch.dtype, device: torch.device | None = None) -> Drawer | None:
+def drawer(
+    preset: Preset,
+    dtype: torch.dtype,
+    device: torch.device | None = None,
+    twin: Twin = ORIGINAL,
+    label: int | None = None,
+) -> Drawer | None:
     """A drawer of the preset's systems on a device (the CPU, unless it says otherwise), or None, and a line that says
-    why, if they can only be drawn by torch."""
+    why, if they can only be drawn by torch. `twin` and `label` as for Drawer."""
     made = CpuDrawer if device is None or device.type == "cpu" else CudaDrawer
     try:
-        return made(preset, dtype)
+        return made(preset, dtype, twin=twin, label=label)
     except TranslationError as error:
         say_once(f"systems of {preset.name!r} are drawn by torch, which is slower: {error}")
         return None

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lensgen.errors import require_whole, unknown_name
+from lensgen.twins import ORIGINAL, Twin
 
 SPLITS = ("train", "val", "test")
 MAX_SEED = 2**62 - 1  # two bits of the 64-bit key hold the split
@@ -48,10 +49,17 @@ def name_hash(name: str) -> int:
 
 @dataclass(frozen=True)
 class RandomSource:
-    """All random numbers of one seed and split; disjoint from those of every other."""
+    """All random numbers of one seed and split; disjoint from those of every other.
+
+    Args:
+        seed: 0 to 2**62 - 1.
+        split: "train", "val" or "test".
+        twin: which variables are called otherwise, and so have other values.
+    """
 
     seed: int
     split: str = "train"
+    twin: Twin = ORIGINAL
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -63,11 +71,15 @@ class RandomSource:
         """Two 32-bit words of seed and split."""
         return self.seed & _MASK, (SPLITS.index(self.split) << 30) | (self.seed >> 32)
 
+    def hash_of(self, name: str) -> int:
+        """The 32 bits that stand for the variable `name` in the counter."""
+        return name_hash(self.twin.called(name))
+
     def words(self, index: Tensor, name: str, count: int) -> Tensor:
         """`count` random 32-bit words for each index: int64 `[B]` -> int64 `[B, count]`, on index's device."""
         block = torch.arange((count + 3) // 4, device=index.device)
         index = index[:, None]
-        counter = (block, torch.full_like(block, name_hash(name)), index & _MASK, index >> 32)
+        counter = (block, torch.full_like(block, self.hash_of(name)), index & _MASK, index >> 32)
         return torch.stack(philox4x32(counter, self.key), dim=-1).flatten(1)[:, :count]
 
     def uniforms(self, index: Tensor, name: str, count: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from lensgen import checks
 from lensgen.batch import Batch
+from lensgen.device import resolve_device
 from lensgen.draw import Systems, draw, draw_label
 from lensgen.errors import ParameterError, require_whole, unknown_name
 from lensgen.observation import MAX_SIZE, Noise
@@ -21,34 +23,13 @@ from lensgen.render import fitting_engine, pick_engine
 from lensgen.rng import RandomSource
 from lensgen.substructure.population import Draws
 from lensgen.truth import TRUTHS, View, truth
+from lensgen.twins import ORIGINAL, Twin
 
 if TYPE_CHECKING:
     from lensgen.fused_draw import Drawer
 
 OUTPUTS = ("image", *TRUTHS)
 _BLOCK = {"cpu": 1024, "cuda": 4096}  # systems drawn at a time: bounds memory, and changes no bit
-
-
-def resolve_device(device: str | torch.device) -> torch.device:
-    """ "auto" is CUDA where there is one, else the CPU; CUDA without a number is the device that is current now.
-
-    ParameterError for a device that is not there.
-    """
-    if str(device) == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        resolved = torch.device(device)
-    except RuntimeError:
-        raise ParameterError(f"device = {device!r}: use 'auto', 'cpu', 'cuda' or 'cuda:N'.") from None
-    if resolved.type not in ("cpu", "cuda"):  # others lack float64, in which systems are drawn
-        raise ParameterError(f"device = {device!r}: lensgen runs on 'cpu' and 'cuda' (or 'auto', one of the two).")
-    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
-        raise ParameterError(
-            f"device = {device!r}, but torch sees {torch.cuda.device_count()} CUDA devices: use 'cpu' or 'auto'."
-        )
-    if resolved.type == "cuda" and resolved.index is None:  # this rank's; it may be another one later
-        return torch.device("cuda", torch.cuda.current_device())
-    return resolved
 
 
 class Simulator:
@@ -64,6 +45,7 @@ class Simulator:
             "image" is made whether it is named or not.
         dtype: torch.float32 or torch.float64, of images and maps.
         hr_factor: 1 to 8, how many pixels of the output "image_hr" make up the side of one of the image.
+        label: the name of a class: every image is of this one, and otherwise the same, as by `batch(label=...)`.
 
     Raises:
         UnknownNameError, PresetError, ParameterError: naming the value and the fix.
@@ -80,6 +62,7 @@ class Simulator:
         outputs: tuple[str, ...] = ("image",),
         dtype: torch.dtype = torch.float32,
         hr_factor: int = 2,
+        label: str | None = None,
     ) -> None:
         if isinstance(outputs, str):
             raise ParameterError(f"outputs = {outputs!r}: give several names, e.g. ('image', {outputs!r}).")
@@ -102,11 +85,14 @@ class Simulator:
         self.outputs = tuple(outputs)
         self.dtype = dtype
         self.hr_factor = hr_factor
+        self.label = self._known(label)
 
     def __repr__(self) -> str:
+        label = "" if self.label is None else f", label={self.label!r}"
+        twin = f", twin={dict(self.random.twin.numbers)}" if self.random.twin.numbers else ""
         return (
             f"Simulator({self.preset.name!r}, seed={self.random.seed}, split={self.random.split!r}, "
-            f"device={str(self.device)!r}, engine={self.engine!r})"
+            f"device={str(self.device)!r}, engine={self.engine!r}{label}{twin})"
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -123,8 +109,33 @@ class Simulator:
         return self.preset.image_shape
 
     def override(self, changes: Mapping[str, Any]) -> Simulator:
-        """A simulator with fields of the preset changed, e.g. `{"substructure.cdm.count": 50}`; see Preset.override."""
+        """A simulator with fields of the preset changed, e.g. `{"substructure.cdm.count": 50}`; see Preset.override.
+
+        What is not changed keeps its bits: `{"instrument": "euclid_vis_2022"}` is the same lens and dark matter through
+        another telescope, with its pixel scale (and so another field), zero point, sky, read noise and, where the
+        preset leaves them to the instrument, PSF and exposure; a softening in pixels follows the pixels. The random
+        numbers of a pixel's noise are the same: a network that sees both views wants `.twin("noise")` besides.
+        """
         return self._like(preset=self.preset.override(changes))
+
+    def twin(self, *parts: str, number: int = 1) -> Simulator:
+        """A simulator of the same images with some parts drawn anew; all else keeps its bits, and each its class.
+
+        Args:
+            parts: of lensgen.twins.PARTS: "source", "lens_light" (all light of either), "substructure" (another draw of
+                the same population), "noise" (of the pixels), "psf" (which of several), "exposure" (its time), or
+                "lens": another lens of the same class, that is all of these and mass, shear, deflectors, redshifts.
+            number: 1 to 2**31, which of the twins. Those of twins of twins add up: `sim.twin("source").twin("source")`
+                is `sim.twin("source", number=2)`.
+
+        What the preset does not draw, or takes from another part (`q: lens.q`), stays as it is. A compensated host
+        (params state it together with its substructure) follows its substructure.
+
+        Raises:
+            UnknownNameError: a part that there is not.
+            ParameterError: no part, or `number` is out of range.
+        """
+        return self._like(twin=self.random.twin.twin(*parts, number=number))
 
     def with_outputs(self, *outputs: str) -> Simulator:
         """A simulator of the same images that makes other outputs."""
@@ -133,20 +144,29 @@ class Simulator:
     def labels(self, indices: Tensor) -> Tensor:
         """The classes of images `[B]`, without simulating them."""
         index = self._indices(None, None, indices).to(self.device)
+        if self.label is not None:
+            return torch.full_like(index, self.class_names.index(self.label))
         return draw_label(self.preset, Draws(self.random, index))
 
-    def _like(self, **changes: Any) -> Simulator:
-        arguments: dict[str, Any] = {
-            "preset": self.preset,
-            "seed": self.random.seed,
-            "device": self.device,
-            "engine": self.engine,
-            "split": self.random.split,
-            "outputs": self.outputs,
-            "dtype": self.dtype,
-            "hr_factor": self.hr_factor,
-        }
-        return Simulator(**(arguments | changes))
+    def systems(self, index: Tensor, label: str | None = None) -> Systems:
+        """The systems of images `index` `[B]` int64, drawn by torch on its device: the same bits on all."""
+        name = self.label if label is None else label
+        classes = None if name is None else torch.full_like(index, self.class_names.index(name))
+        return draw(self.preset, self.random, index, self.dtype, classes)
+
+    def _known(self, label: str | None) -> str | None:
+        """A class's name, or None, as it is; UnknownNameError for another."""
+        if label is not None and label not in self.class_names:
+            raise unknown_name(f"class of {self.preset.name}", label, self.class_names)
+        return label
+
+    def _like(self, twin: Twin | None = None, **changes: Any) -> Simulator:
+        kept = ("preset", "device", "engine", "outputs", "dtype", "hr_factor", "label")
+        arguments: dict[str, Any] = {name: getattr(self, name) for name in kept}
+        arguments |= {"seed": self.random.seed, "split": self.random.split}
+        made = Simulator(**(arguments | changes))
+        made.random = replace(made.random, twin=self.random.twin if twin is None else twin)
+        return made
 
     def batch(
         self,
@@ -161,9 +181,7 @@ class Simulator:
         and noise with other dark matter (and the lens that `macro` of a paper's preset gives to a class).
         """
         index = self._indices(start, size, indices)
-        if label is not None and label not in self.class_names:
-            raise unknown_name(f"class of {self.preset.name}", label, self.class_names)
-        return self.of(index.to(self.device), label)
+        return self.of(index.to(self.device), self._known(label))
 
     def of(self, index: Tensor, label: str | None = None) -> Batch:
         """The images `index` `[B]`, int64 from 0 on and on the simulator's device: as `batch`, which looks at the
@@ -203,11 +221,7 @@ class Simulator:
 
     @torch.no_grad()
     def _block(self, index: Tensor, label: str | None) -> Batch:
-        if label is None:
-            systems = self._draw(index)
-        else:
-            classes = torch.full_like(index, self.class_names.index(label))
-            systems = draw(self.preset, self.random, index, self.dtype, classes)
+        systems = self._draw(index) if label in (None, self.label) else self.systems(index, label)
         views = self._views(systems, index)
         image = torch.stack([view.image(view.scene, view.noise) for view in views], 1)
         if self.preset.normalise == "peak":
@@ -241,12 +255,13 @@ class Simulator:
             return None
         from lensgen.fused_draw import drawer  # kernels are loaded when they are used
 
-        return drawer(self.preset, self.dtype, self.device)
+        number = None if self.label is None else self.class_names.index(self.label)
+        return drawer(self.preset, self.dtype, self.device, self.random.twin, number)
 
     def _draw(self, index: Tensor) -> Systems:
         """The systems of `index`."""
         if self._drawer is None:
-            return draw(self.preset, self.random, index, self.dtype)
+            return self.systems(index)
         return self._drawer.draw(self.random, index)
 
     @cached_property
@@ -272,7 +287,8 @@ class Simulator:
         """
         preset = self.preset
         if preset.recipe.noiseless or preset.normalise == "peak":
-            images = self._like(seed=0, split="train", outputs=("image",)).batch(0, 64).image
+            first = self._like(ORIGINAL, seed=0, split="train", outputs=("image",), label=None)
+            images = first.batch(0, 64).image
             return tuple((0.01 * images.flatten(2).amax(2).median(0).values).tolist())
         half = torch.full((1, 1), 0.5, dtype=torch.float64)
         scales = []

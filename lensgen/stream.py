@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from lensgen.ahead import Ahead, CudaLane, Lane
 from lensgen.batch import Batch
 from lensgen.errors import ParameterError, require_whole
-from lensgen.preset import Preset
+from lensgen.preset import Preset, load_preset
 from lensgen.recorded import Recorded, recorded
 from lensgen.simulator import Simulator
 
@@ -43,6 +44,7 @@ class LensStream(IterableDataset[Batch]):
         overrides: changes to the preset, as for Simulator.override.
         ahead: 1 to 8, how many batches (of small ones: groups of batches that fill the GPU) are simulated beyond the
             one in use; on a GPU. It changes no image, and takes memory for about 2 `ahead` of them.
+        label: the name of a class: every image is of this one, as for Simulator.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class LensStream(IterableDataset[Batch]):
         outputs: tuple[str, ...] = ("image",),
         hr_factor: int = 2,
         ahead: int = 2,
+        label: str | None = None,
     ) -> None:
         require_whole("ahead", ahead, 1, 8)
         require_whole("batch_size", batch_size, 1, 2**31)
@@ -67,9 +70,10 @@ class LensStream(IterableDataset[Batch]):
         require_whole("rank", rank, 0, world_size - 1)
         if batches is not None:
             require_whole("batches", batches, 0, 2**62)
-        self.simulator = Simulator(preset, seed, device, engine, split, outputs, hr_factor=hr_factor)
+        made = load_preset(preset)
         if overrides:
-            self.simulator = self.simulator.override(overrides)
+            made = made.override(overrides)
+        self.simulator = Simulator(made, seed, device, engine, split, outputs, hr_factor=hr_factor, label=label)
         self.batch_size = batch_size
         self.rank, self.world_size = rank, world_size
         self.batches = batches
@@ -92,6 +96,24 @@ class LensStream(IterableDataset[Batch]):
     @property
     def preset(self) -> Preset:
         return self.simulator.preset
+
+    def twin(self, *parts: str, number: int = 1, overrides: Mapping[str, Any] | None = None) -> LensStream:
+        """A stream of the same batches with some parts drawn anew (Simulator.twin), seen otherwise (`overrides`, e.g.
+        another instrument, as for Simulator.override), or both: the second image of each pair.
+
+        It begins where this one stands, and has everything else of it; from there on each goes its own way, so two
+        that are iterated together (`zip(stream, stream.twin("noise"))`) stay aligned, resumed or not and on any rank.
+
+        Raises:
+            ParameterError, UnknownNameError, PresetError: as those two; ParameterError also for no part and no change.
+        """
+        made = copy.copy(self)  # as for another process: without what is recorded
+        made._in_workers = torch.zeros_like(self._in_workers).share_memory_()
+        if parts or not overrides:
+            made.simulator = made.simulator.twin(*parts, number=number)
+        if overrides:
+            made.simulator = made.simulator.override(overrides)
+        return made
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
@@ -196,6 +218,8 @@ class LensStream(IterableDataset[Batch]):
             "fingerprint": self.preset.fingerprint,
             "seed": self.simulator.random.seed,
             "split": self.simulator.random.split,
+            "label": self.simulator.label,
+            "twin": dict(self.simulator.random.twin.numbers),
             "batch_size": self.batch_size,
             "world_size": self.world_size,
             "taken": self._taken,
@@ -204,6 +228,7 @@ class LensStream(IterableDataset[Batch]):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was saved; ParameterError if it belongs to another stream."""
         mine = self.state_dict()
+        state = {"label": None, "twin": {}} | dict(state)  # before there were any, states did not say so
         missing = sorted(set(mine) - set(state))
         if missing:
             raise ParameterError(f"this is no state of a LensStream: it lacks {', '.join(missing)}.")

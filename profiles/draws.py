@@ -24,11 +24,11 @@ from torch import Tensor
 
 import lensgen
 from lensgen import Simulator
+from lensgen.device import resolve_device
 from lensgen.draw import Systems, draw
 from lensgen.errors import lookup, require_whole
 from lensgen.render import pick_engine
 from lensgen.scene import Component
-from lensgen.simulator import resolve_device
 from profiles import machine, report
 
 _FARTHEST = 2**61  # of the first indices of blocks

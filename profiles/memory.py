@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
+from lensgen.device import resolve_device
 from lensgen.errors import ParameterError, lookup, require_whole
-from lensgen.simulator import resolve_device
 from profiles import machine, report
 from profiles.cases import CASES, Task
 from profiles.contenders import engines_on, entries

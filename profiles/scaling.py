@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
+from lensgen.device import resolve_device
 from lensgen.errors import ParameterError, lookup, require_number, require_whole
-from lensgen.simulator import resolve_device
 from profiles import machine, report
 from profiles.cases import CASES, Case, Task
 from profiles.contenders import engines_on, entries

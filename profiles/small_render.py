@@ -21,10 +21,10 @@ import torch
 import tyro
 
 import lensgen
+from lensgen.device import resolve_device
 from lensgen.errors import lookup, require_whole
 from lensgen.recorded import recorded
 from lensgen.render import pick_engine
-from lensgen.simulator import resolve_device
 from profiles import report
 from profiles.cases import CASES, Case, Task
 from profiles.contenders.lensgen_images import EngineImages

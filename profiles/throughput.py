@@ -15,10 +15,10 @@ from typing import Any, Literal
 import tyro
 
 import lensgen
+from lensgen.device import resolve_device
 from lensgen.errors import ParameterError, lookup, require_number, require_whole
 from lensgen.noise import NOISE_RECIPES
 from lensgen.render import ENGINES
-from lensgen.simulator import resolve_device
 from profiles import machine, parity, report
 from profiles.cases import CASES, Case, Task
 from profiles.contenders import entries

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lensgen.ahead import CudaLane
-from lensgen.simulator import resolve_device
+from lensgen.device import resolve_device
 from tests.test_stream_ahead import ahead
 
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     {
         "checks", "conventions", "fmath", "parameters", "errors", "rng", "files", "exact", "profile", "cosmology",
-        "notice",
+        "notice", "device", "twins",
     },
     {"priors", "mass", "light", "scene"},
     {"raytrace", "psf", "noise", "batch", "substructure", "instruments", "observation"},

@@ -26,6 +26,16 @@ def test_the_notebook_example_runs(monkeypatch) -> None:
     assert seen["batch"].image.shape == (64, 1, 64, 64) and torch.isfinite(seen["loss"])
 
 
+def test_the_pairs_are_made() -> None:
+    code = re.search(r"## Pairs that only a simulator can make\n\n```python\n(.*?)```", README, re.DOTALL)
+    assert code is not None
+    seen: dict = {}
+    exec(code.group(1), seen)
+    one, other = seen["one"], seen["other"]
+    assert torch.equal(one.index, other.index) and not torch.equal(one.params["source.q"], other.params["source.q"])
+    assert set(seen["axions"].simulator.labels(one.index).tolist()) == {2}
+
+
 def test_the_lens_of_your_own_is_lenstronomy_s() -> None:
     code = re.search(r"conventions:\n\n```python\n(.*?)```", README, re.DOTALL)
     assert code is not None

@@ -127,7 +127,7 @@ def test_state_of_another_preset() -> None:
         LensStream("model_b", 4, 2, "cpu", overrides=SMALL).load_state_dict(stream().state_dict())
 
 
-@pytest.mark.parametrize("key", stream().state_dict())
+@pytest.mark.parametrize("key", [key for key in stream().state_dict() if key not in ("label", "twin")])
 def test_state_that_lacks_a_field(key: str) -> None:
     state = stream().state_dict()
     del state[key]
