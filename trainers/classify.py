@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,54 +22,42 @@ from trainers.checkpoint import Checkpoint, load_weights, read_checkpoint, write
 from trainers.classify_evaluation import NO_STORED_DETECTABILITY, evaluate
 from trainers.classify_only import asks_to_evaluate_only, evaluate_only
 from trainers.command_line import as_recipe, exit_with_message, parse, save_config
-from trainers.config import TrainerConfig, require
+from trainers.config import require
 from trainers.data import Batch, Data, open_data
-from trainers.draws import Draws, key_of
+from trainers.draws import Draws
 from trainers.errors import ConfigError, OutputError
-from trainers.export import export_encoder
+from trainers.finetune import FinetuneConfig, begin, describe, export_finetuned, with_options_of
 from trainers.frozen import FrozenImages
 from trainers.logs import write_json
 from trainers.loop import Loop
 from trainers.metrics import class_aucs, with_mean
 from trainers.models.classifier import (
-    LinearProbe,
     Method,
     NearestNeighbours,
     build_classifier,
     predict,
     probabilities_and_logits,
     restore,
-    take_encoder,
 )
-from trainers.models.masked_autoencoder import encoder_config, load_encoder
-from trainers.models.registry import OWN
-from trainers.models.vit import ViTConfig
+from trainers.models.encoders import Encoder, load_encoder
 from trainers.seen import IndexSet
 from trainers.session import claim_folder, launch, say_how_to_resume, train
 from trainers.summary import write_summary
 from trainers.unseen import pretraining
-from trainers.views import Augmentation, augmented, require_square
+from trainers.views import augmented, require_square
 
-__all__ = ["ClassifyConfig", "ClassifyTask", "main", "predict", "restore"]
+__all__ = ["ClassifyConfig", "ClassifyTask", "main", "predict", "prediction_options", "restore"]
 
 KNN_IS_ONE_PROCESS = "--method knn takes no training steps: run it on one device, without --resume."
 
 
 @dataclass(frozen=True)
-class ClassifyConfig(TrainerConfig):
+class ClassifyConfig(FinetuneConfig):
     """Learn to tell the classes of lenses apart, and test it on lenses that were never seen."""
 
-    encoder: Path | None = None
-    """A run of trainers.mae, or one of its checkpoints: its weights, its --vit.* and its input transform are taken."""
-    model: str | None = None
-    """In place of an encoder a new network: vit (as --vit.* says; the default) or a name of timm's, e.g. resnet18."""
-    pretrained: bool = False
-    """Start a timm model from timm's weights, of photographs."""
     method: Method = "finetune"
     """Train everything, a linear layer on frozen features, or nothing: a vote of the nearest of validation.fit images
     of training."""
-    augment: Augmentation = "none"
-    """Show each image in one of its eight rotations and reflections (d4), drawn anew at every step."""
     label_smoothing: float = 0.0
     """Share of each label that is spread over all classes, 0 to 0.9."""
     average_d4: bool = False
@@ -79,17 +67,11 @@ class ClassifyConfig(TrainerConfig):
     evaluate_only: Path | None = None
     """Test this run, or checkpoint, of trainers.classify on the images given, and train nothing; --help beside it lists
     what may be given."""
-    vit: ViTConfig = field(default_factory=ViTConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require("label_smoothing", self.label_smoothing, 0, 0.9)
         require("detectability", self.detectability, 0)
-        if self.encoder is not None and self.model is not None:
-            raise ConfigError(
-                f"--encoder {self.encoder} and --model {self.model} were both given; give one of the two."
-            )
-        if self.encoder is not None and self.pretrained:
-            raise ConfigError("--pretrained loads timm's weights, --encoder other ones; leave one of the two out.")
         if self.method == "knn" and (self.run.devices > 1 or self.resume is not None):
             raise ConfigError(KNN_IS_ONE_PROCESS)
         if self.method == "knn" and self.data.images is not None and self.data.images < self.validation.fit:
@@ -105,6 +87,8 @@ class ClassifyTask:
     """Trains a classifier by cross entropy; judges it by AUC and accuracy.
 
     Args:
+        config: with the options of the encoder.
+        encoder: that a new run begins with; None for a new network.
         saved: what the checkpoint says that training goes on from; the model is then built as it was.
 
     Attributes:
@@ -115,27 +99,22 @@ class ClassifyTask:
     selects = "+macro_auc"
 
     def __init__(
-        self, config: ClassifyConfig, data: Data, device: torch.device, saved: Mapping[str, Any] | None = None
+        self,
+        config: ClassifyConfig,
+        data: Data,
+        device: torch.device,
+        encoder: Encoder | None = None,
+        saved: Mapping[str, Any] | None = None,
     ) -> None:
         if len(data.class_names) < 2:
             raise ConfigError(f"these images are all of class {data.class_names[0]}; a classifier needs two or more.")
         if config.augment == "d4" or config.average_d4:
             require_square(data.image_shape)
         self.config = config
-        encoder, transform = None, data.transform
-        if config.encoder is not None and saved is None:
-            encoder, transform = load_encoder(config.encoder)
-        description = self._description(data) if saved is None else saved["model"]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(key_of(config.data.seed, "weights"))
-            self.model = build_classifier(description, config.pretrained and saved is None)
-        if encoder is not None:
-            take_encoder(self.model, encoder)
-        self.model.to(device)
-        if saved is not None:
-            transform = type(transform).from_json(saved["transform"])
-        elif isinstance(self.model, LinearProbe):
-            self.model.standardise(transform(data.fit.image))
+        description = self._description(data, encoder) if saved is None else saved["model"]
+        self.model, transform = begin(
+            config, data, device, lambda pretrained: build_classifier(description, pretrained), encoder, saved
+        )
         self.data = dataclasses.replace(data, transform=transform)
         self.about: dict[str, Any] = {
             "trainer": "classify",
@@ -149,8 +128,8 @@ class ClassifyTask:
         self._held_out_label = torch.cat([data.fit.label, data.score.label])
 
     def loss(self, forward: nn.Module, batch: Batch, draws: Draws) -> Tensor:
-        """Cross entropy of a batch, whose images are turned and mirrored as `draws` says."""
-        images = augmented(self.data.transform(batch.image), self.config.augment, draws)
+        """Cross entropy of a batch, whose images are augmented as `draws` says."""
+        images = augmented(batch.image, self.data.transform, self.config.augment, draws)
         return functional.cross_entropy(forward(images), batch.label, label_smoothing=self.config.label_smoothing)
 
     def validate(self) -> dict[str, float]:
@@ -177,35 +156,19 @@ class ClassifyTask:
             self.config.detectability,
         )
 
-    def export(self, folder: Path, step: int) -> Path | None:
-        """Writes the fine-tuned encoder for timm; None for one that was not trained, or is none of timm's."""
-        model = self.about["model"]
-        if self.config.method != "finetune" or (model["name"] in OWN and model["name"] != "vit"):
-            return None
-        vit, shape = ViTConfig(**model["vit"]), self.data.image_shape
-        return export_encoder(folder, self.model, model["name"], vit, shape, self.about, step)
-
-    def _description(self, data: Data) -> dict[str, Any]:
+    def _description(self, data: Data, encoder: Encoder | None) -> dict[str, Any]:
         """What `build_classifier` needs to know, and a checkpoint says."""
-        config, vit = self.config, self.config.vit
-        if config.encoder is not None:
-            vit, shape = encoder_config(config.encoder)
-            if shape != data.image_shape:
-                raise ConfigError(
-                    f"--encoder {config.encoder} was trained on images of {shape}, these are {data.image_shape}; "
-                    "give it such images, e.g. by --set grid.size=64, or pretrain one on these."
-                )
-            vit = dataclasses.replace(vit, dropout=config.vit.dropout, drop_path=config.vit.drop_path)
-        description: dict[str, Any] = {
-            "name": config.model or "vit",
-            "image_shape": list(data.image_shape),
-            "classes": len(data.class_names),
-            "vit": dataclasses.asdict(vit),
-            "method": config.method,
-        }
+        config = self.config
+        description = describe(config, data, encoder)
+        description |= {"classes": len(data.class_names), "method": config.method}
         if config.method == "knn":
             description |= {"images": config.validation.fit, "neighbours": config.validation.neighbours}
         return description
+
+
+def prediction_options(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What `predict` needs to know of a checkpoint to do as its run was tested."""
+    return {"average_d4": about["config"]["average_d4"]}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -226,12 +189,10 @@ def main(argv: list[str] | None = None) -> int:
             config.data, config.validation, config.run.batch_size, fabric.device, fabric.global_rank, fabric.world_size
         )
         saved = None if checkpoint is None else checkpoint.about
-        origin = pretraining(config.encoder, data, saved)
-        if config.encoder is not None and checkpoint is None:  # what the run saves of itself is what it has
-            own = dataclasses.asdict(encoder_config(config.encoder)[0])
-            kept = {"dropout": config.vit.dropout, "drop_path": config.vit.drop_path}
-            config = dataclasses.replace(config, vit=ViTConfig(**(own | kept)))
-        task = ClassifyTask(config, data, fabric.device, saved)
+        encoder = None if config.encoder is None or saved is not None else load_encoder(config.encoder)
+        origin = pretraining(encoder, data, saved)
+        config = with_options_of(config, encoder)
+        task = ClassifyTask(config, data, fabric.device, encoder, saved)
         task.about |= origin
         if config.method == "knn":
             try:
@@ -248,7 +209,7 @@ def main(argv: list[str] | None = None) -> int:
             best = read_checkpoint(loop.best)
             with loop.writing():
                 figures = task.test(loop.folder, best)
-                task.export(loop.folder, best.about["step"])
+                export_finetuned(loop.folder, task.model, best.about)
             write_summary(loop, data, figures)
     except KeyboardInterrupt:
         say_how_to_resume("trainers.classify", loop, config.resume)

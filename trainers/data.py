@@ -97,27 +97,29 @@ def open_data(
     world_size: int = 1,
     outputs: tuple[str, ...] = ("image",),
     hr_factor: int = 2,
+    label: str | None = None,
 ) -> Data:
     """The simulator's stream or a stored set, as `config` says.
 
     Args:
         batch_size: images a batch, of each rank.
         outputs, hr_factor: as for `lensgen.Simulator`; of the stream alone.
+        label: the name of the only class that there is to be an image of; None for all classes.
 
     Raises:
-        ConfigError, DataError: see there; UnknownNameError: no such preset or field of a preset; PresetError: a change
-            of the preset that is none.
+        ConfigError, DataError: see there; UnknownNameError: no such preset, field of a preset or class; PresetError: a
+            change of the preset that is none.
     """
     config.require_one_source()
     if config.data is not None:
         stored = read_stored(config.data)
-        return _open_stored(stored, config, validation, batch_size, device, rank, world_size)
+        return _open_stored(stored, config, validation, batch_size, device, rank, world_size, label)
     overrides = lensgen.parse_overrides(config.set)
     held_out = lensgen.Simulator(
         config.preset, config.seed, device, split="val", outputs=outputs, hr_factor=hr_factor
     ).override(overrides)
-    fit = held_out.batch(start=0, size=validation.fit)
-    score = held_out.batch(start=validation.fit, size=validation.score)
+    fit = held_out.batch(start=0, size=validation.fit, label=label)
+    score = held_out.batch(start=validation.fit, size=validation.score, label=label)
     stream = lensgen.LensStream(
         config.preset,
         batch_size=batch_size,
@@ -128,9 +130,17 @@ def open_data(
         overrides=overrides,
         outputs=outputs,
         hr_factor=hr_factor,
+        label=label,
     )
     benchmark = lensgen.benchmark(
-        config.preset, "test", validation.test, device=device, outputs=outputs, hr_factor=hr_factor, overrides=overrides
+        config.preset,
+        "test",
+        validation.test,
+        device=device,
+        outputs=outputs,
+        hr_factor=hr_factor,
+        overrides=overrides,
+        label=label,
     )
     return Data(
         source=SimulatedAhead(stream, config.workers) if config.workers else stream,
@@ -148,7 +158,8 @@ def open_data(
             "fingerprint": held_out.preset.fingerprint,
             "overrides": overrides,
             "seed": config.seed,
-        },
+        }
+        | ({} if label is None else {"label": label}),
         benchmark=benchmark,
     )
 
@@ -161,18 +172,22 @@ def _open_stored(
     device: torch.device,
     rank: int,
     world_size: int,
+    label: str | None,
 ) -> Data:
     # by the set alone: with every --seed the same images are held out; and those for the test first, so that they are
     # never among those that a trainer with other sizes of validation learns from, unless it tests on fewer
     generator = torch.Generator().manual_seed(key_of(stored.fingerprint, "hold out"))
     order = torch.randperm(len(stored), generator=generator)
+    of_class = ""
+    if label is not None:
+        order, of_class = order[stored.label[order] == stored.label_of(label)], f" of class {label}"
     sizes = [validation.test, validation.score, validation.fit]
-    if sum(sizes) > len(stored) // 2:
+    if sum(sizes) > len(order) // 2:
         raise DataError(
-            f"--data {stored.path} has {len(stored)} images, of which validation and test would hold out {sum(sizes)}, "
-            "more than half; lower --validation.fit, --validation.score and --validation.test."
+            f"--data {stored.path} has {len(order)} images{of_class}, of which validation and test would hold out "
+            f"{sum(sizes)}, more than half; lower --validation.fit, --validation.score and --validation.test."
         )
-    test_rows, score_rows, fit_rows, rows = order.split([*sizes, len(stored) - sum(sizes)])
+    test_rows, score_rows, fit_rows, rows = order.split([*sizes, len(order) - sum(sizes)])
     if config.images is not None:
         if config.images > len(rows):
             raise DataError(f"--images is {config.images}; {stored.path} has {len(rows)} beside those held out.")
@@ -193,7 +208,8 @@ def _open_stored(
         # of a set that a simulator saved the same as of a stream, not each of its dozens of columns
         targets=_worth_probing(fit, score, simulated or tuple(stored.params)),
         identity={"data": str(stored.path), "fingerprint": stored.fingerprint, "images": len(stored)}
-        | ({} if config.images is None else {"trained_on": config.images}),
+        | ({} if config.images is None else {"trained_on": config.images})
+        | ({} if label is None else {"label": label}),
         test_index=test_rows,
     )
 

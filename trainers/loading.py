@@ -15,9 +15,9 @@ from trainers.data import Batch
 from trainers.errors import CheckpointError
 from trainers.transform import InputTransform
 
-# Each is a module with `restore(about)` and `predict(model, transform, image)`; by name, so that loading one does not
-# import the others.
-TRAINERS = ("mae", "classify", "superres")
+# Each is a module with `restore(about)` and `predict(model, transform, image)`, and with `prediction_options(about)` if
+# its `predict` has more arguments; by name, so that loading one does not import the others.
+TRAINERS = ("mae", "ssl", "classify", "regress", "superres")
 _AT_A_TIME = 250
 
 
@@ -33,8 +33,7 @@ class Predictor(nn.Module):
     def __init__(self, trainer: ModuleType, module: nn.Module, transform: InputTransform, about: dict) -> None:
         super().__init__()
         self._predict, self.module, self.transform, self.about = trainer.predict, module, transform, about
-        # as the run was tested; classifiers alone have the option
-        self._options = {"average_d4": True} if about["config"].get("average_d4") else {}
+        self._options = trainer.prediction_options(about) if hasattr(trainer, "prediction_options") else {}
         self.eval()
 
     def predict(self, batch: Batch | Tensor) -> Tensor:
@@ -44,9 +43,10 @@ class Predictor(nn.Module):
             batch: of `lensgen`, or images `[B, C, H, W]` in the units of those that it was trained on.
 
         Returns:
-            Of `trainers.mae` features `[B, D]`, of `trainers.classify` probabilities `[B, K]` of the classes
-            `about["class_names"]` (after `--average-d4` the mean over an image's eight symmetries, as the run was
-            tested), of `trainers.superres` images `[B, C, f H, f W]`; on the model's device.
+            Of `trainers.mae` and `trainers.ssl` features `[B, D]`, of `trainers.classify` probabilities `[B, K]` of the
+            classes `about["class_names"]` (after `--average-d4` the mean over an image's eight symmetries, as the run
+            was tested), of `trainers.regress` mean and deviation of each target `[B, T, 2]` (of its log10 where
+            `trainers.targets` says so), of `trainers.superres` images `[B, C, f H, f W]`; on the model's device.
 
         Raises:
             ValueError: images of another shape than the model's.

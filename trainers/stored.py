@@ -17,6 +17,8 @@ from torch import Tensor
 
 from trainers.errors import DataError
 
+ATTRIBUTES = ("class_names", "input_scale", "pixel_scale")
+
 
 @dataclass(frozen=True)
 class StoredBatch:
@@ -59,6 +61,15 @@ class StoredSet:
     def __len__(self) -> int:
         return len(self.image)
 
+    def label_of(self, name: str) -> int:
+        """The label of the images of a class; DataError if there is no such class."""
+        if name not in self.class_names:
+            raise DataError(
+                f"--data {self.path} has no class {name}, but {', '.join(self.class_names)}: name what the labels "
+                "stand for by class_names, an attribute of an HDF5 file or an array of an .npz file."
+            )
+        return self.class_names.index(name)
+
     def take(self, rows: Tensor, device: torch.device) -> StoredBatch:
         """These rows `[B]` of the file, on `device`."""
         params = {name: column[rows].to(device) for name, column in self.params.items()}
@@ -68,8 +79,8 @@ class StoredSet:
 def read_stored(path: Path) -> StoredSet:
     """Reads a stored set; nothing in it is unpickled. A process that reads the same file again has it from memory.
 
-    Of an HDF5 file the attributes `class_names`, `input_scale` and `pixel_scale`, as `lensgen.Benchmark.save` writes
-    them, are used where they are there.
+    The attributes `class_names`, `input_scale` and `pixel_scale` of an HDF5 file, as `lensgen.Benchmark.save` writes
+    them, are used where they are there, and so are arrays of these names of an .npz file.
 
     Raises:
         DataError: no such file, another format, a damaged file, missing or mis-shaped arrays, NaN in the images.
@@ -94,7 +105,8 @@ def _read(path: Path, changed: int, size: int) -> StoredSet:
 
 def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}, {}
+        arrays = {name: file[name] for name in file.files}
+        return arrays, {name: arrays.pop(name) for name in ATTRIBUTES if name in arrays}
 
 
 def _read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -14,7 +14,7 @@ import dataclasses
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -30,7 +30,7 @@ from trainers.errors import ConfigError
 from trainers.image_metrics import image_scores
 from trainers.image_pairs import DownsampleName, LowName, Pairs, TaskName
 from trainers.loop import Loop
-from trainers.models.masked_autoencoder import encoder_config, load_encoder
+from trainers.models.encoders import Encoder, load_encoder
 from trainers.models.superresolution import Entry, FluxUnits, SuperDecoderConfig, SuperResolver, predict, restore
 from trainers.models.vit import ViTConfig
 from trainers.session import claim_folder, launch, say_how_to_resume, train
@@ -65,7 +65,7 @@ class SuperresConfig(TrainerConfig):
     downsample: DownsampleName = "area"
     """Rule of down-sampling."""
     encoder: Path | None = None
-    """A run of trainers.mae whose encoder to start from; its options replace --vit's. None: a new one, like it."""
+    """A run of trainers.mae or trainers.ssl whose ViT to start from; its options replace --vit's. None: a new one."""
     entry: Entry = "upsample"
     """How a smaller image enters the encoder: up-sampled to its size, or with its patches resampled to smaller ones."""
     loss: Literal["mse", "l1"] = "mse"
@@ -86,7 +86,7 @@ class SuperresTask:
 
     Args:
         data: opened as `config.pairs` asks for.
-        encoder: a pretrained one and the transform that its inputs must go through; None for a new one.
+        encoder: a pretrained ViT; None for a new one.
         checkpoint: of the run that is gone on with, which fixes transform and units.
 
     Attributes:
@@ -101,7 +101,7 @@ class SuperresTask:
         config: SuperresConfig,
         data: Data,
         device: torch.device,
-        encoder: tuple[VisionTransformer, InputTransform] | None = None,
+        encoder: Encoder | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> None:
         self.config, self.data, self.pairs = config, data, config.pairs
@@ -117,7 +117,7 @@ class SuperresTask:
             torch.manual_seed(key_of(config.data.seed, "weights"))
             self.model: nn.Module = SuperResolver(
                 shape, self.pairs.high_side, config.vit, config.entry, config.decoder, units,
-                None if encoder is None else encoder[0], offset=offset,
+                None if encoder is None else vit_of(encoder), offset=offset,
             ).to(device)  # fmt: skip
         self.about: dict[str, Any] = {
             "trainer": "superres",
@@ -186,18 +186,18 @@ class SuperresTask:
         draw_training(files[1], folder, "MSE" if self.config.loss == "mse" else "mean absolute error")
         return files
 
-    def _transform(self, encoder: tuple[VisionTransformer, InputTransform] | None) -> InputTransform:
+    def _transform(self, encoder: Encoder | None) -> InputTransform:
         """That of the images on which encoders are pretrained, in the low images' units: with a pretrained encoder and
         with a new one inputs are the same."""
         name = self.data.transform.name
         if encoder is None:
             scale = self._preset_scale()
-        elif encoder[1].name == name:
-            scale = encoder[1].scale
+        elif encoder.transform.name == name:
+            scale = encoder.transform.scale
         else:
             raise ConfigError(
-                f"the encoder was trained on inputs through {encoder[1].name}, and this run has {name}. "
-                f"Fix: --input-transform {encoder[1].name}."
+                f"the encoder was trained on inputs through {encoder.transform.name}, and this run has {name}. "
+                f"Fix: --input-transform {encoder.transform.name}."
             )
         ratio = self.pairs.input_ratio(self.config.data)
         return InputTransform(tuple(ratio * value for value in scale), name)
@@ -214,6 +214,15 @@ class SuperresTask:
         if self.data.transform.name == "minmax":
             return FluxUnits(self.pairs.flux_ratio, None)
         return FluxUnits(self.pairs.flux_ratio, float(self._high.flatten(1).amax(1).median()))
+
+
+def vit_of(encoder: Encoder) -> VisionTransformer:
+    """The encoder itself; ConfigError for a network that makes no tokens."""
+    if encoder.name != "vit":
+        raise ConfigError(
+            f"{encoder.path} is of a {encoder.name}, and super-resolution needs a ViT: give one of --model vit."
+        )
+    return cast(VisionTransformer, encoder.module)
 
 
 def require_same_run(config: SuperresConfig) -> None:
@@ -248,13 +257,13 @@ def main(argv: list[str] | None = None) -> int:
         encoder = None
         if config.encoder is not None and checkpoint is None:
             encoder = load_encoder(config.encoder)
-            config = dataclasses.replace(config, vit=encoder_config(config.encoder)[0])
+            config = dataclasses.replace(config, vit=encoder.vit)
         pairs = config.pairs
         data = open_data(
             pairs.on(config.data), config.validation, config.run.batch_size, fabric.device, fabric.global_rank,
             fabric.world_size, pairs.outputs, pairs.factor,
         )  # fmt: skip
-        origin = pretraining(config.encoder, data, None if checkpoint is None else checkpoint.about)
+        origin = pretraining(encoder, data, None if checkpoint is None else checkpoint.about)
         task = SuperresTask(config, data, fabric.device, encoder, checkpoint)
         task.about |= origin
         loop = Loop(fabric, task, data.source, config)

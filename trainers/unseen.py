@@ -3,39 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from trainers.command_line import run_folder
 from trainers.data import Data
 from trainers.errors import ConfigError
-from trainers.models.masked_autoencoder import read_encoder
+from trainers.models.encoders import Encoder
 from trainers.seen import IndexSet
 
 
-def pretraining(encoder: Path | None, data: Data, saved: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def pretraining(encoder: Encoder | None, data: Data, saved: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What a run's checkpoints say of the images that its encoder was trained on: `pretrained_on`, or nothing.
 
     Args:
-        encoder: the run, or checkpoint, of trainers.mae that a new run begins with; None for none.
+        encoder: that a new run begins with; None for none.
         data: of the run.
         saved: what the checkpoint says that training goes on from, the encoder's images among it.
 
     Raises:
         ConfigError: encoder or checkpoint was trained on test images of `data`.
-        CheckpointError: `encoder` is missing, damaged or none.
     """
     if saved is not None:
         require_unseen(saved, data.identity["fingerprint"], data.test_index, "--resume", "Start the run anew.")
         return {"pretrained_on": saved["pretrained_on"]} if "pretrained_on" in saved else {}
     if encoder is None:
         return {}
-    about = read_encoder(encoder).about
+    about = encoder.about
     held_out = about["config"]["validation"]["test"]
-    fix = f"Pretrain with --validation.test {data.test_size} or more; that one was pretrained with {held_out}"
-    fix += f", so that --validation.test {held_out} does here too." if held_out < data.test_size else "."
-    require_unseen(about, data.identity["fingerprint"], data.test_index, f"--encoder {encoder}", fix)
+    if "label" in data.identity:
+        fix = "Raise --validation.test there, where it counts all classes, or lower it here, where it counts one."
+    else:
+        fix = f"Pretrain with --validation.test {data.test_size} or more; that one was pretrained with {held_out}"
+        fix += f", so that --validation.test {held_out} does here too." if held_out < data.test_size else "."
+    require_unseen(about, data.identity["fingerprint"], data.test_index, f"--encoder {run_folder(encoder.path)}", fix)
     return {"pretrained_on": {"data": about["data"], "seen": about["seen"]}}
 
 

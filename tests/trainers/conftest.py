@@ -1,5 +1,6 @@
 """A small stored set and a tiny model: most of a trainer can be tested without simulating anything."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -7,6 +8,10 @@ import pytest
 import torch
 
 from trainers import mae
+from trainers.checkpoint import write_checkpoint
+from trainers.models.registry import build_model
+from trainers.models.vit import ViTConfig
+from trainers.transform import InputTransform
 
 TINY = [
     "--accelerator=cpu", "--workers=0", "--batch-size=8", "--log-every=2", "--minutes=None",
@@ -14,6 +19,8 @@ TINY = [
     "--vit.patch-size=4", "--vit.depth=1", "--vit.width=16", "--vit.heads=2",
     "--decoder.depth=1", "--decoder.width=16", "--decoder.heads=2",
 ]  # fmt: skip
+
+VIT = ViTConfig(patch_size=4, depth=1, width=16, heads=2)
 
 
 def blobs(count: int, side: int = 16) -> dict[str, np.ndarray]:
@@ -77,3 +84,29 @@ def train(stored, tmp_path, monkeypatch):
 def environment():
     """For subprocesses: one thread each, as the machine that runs the tests is small."""
     return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="session")
+def pretend_ssl():
+    """Writes a checkpoint as trainers.ssl does, of any model: `pretend_ssl(folder, "cnn")` -> the encoder in it."""
+
+    def write(folder, name, image_shape=(1, 16, 16), vit=VIT):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(5)
+            encoder = build_model(name, image_shape, 0, vit).train()
+            with torch.no_grad():
+                encoder(1 + 2 * torch.randn(16, *image_shape))  # so that batch norms have statistics of their own
+        whole = torch.nn.ModuleDict({"encoder": encoder, "projector": torch.nn.Linear(3, 2)})
+        about = {
+            "trainer": "ssl",
+            "model": {"name": name, "image_shape": list(image_shape), "vit": dataclasses.asdict(vit), "heads": {}},
+            "transform": InputTransform((0.37,)).as_json(),
+            "data": {"fingerprint": "another set"},
+            "class_names": [],
+            "seen": [],
+            "config": {"validation": {"test": 0}},
+        }
+        write_checkpoint(folder, 3, whole, torch.optim.SGD(whole.parameters()), about, keep=1)
+        return encoder.eval()
+
+    return write

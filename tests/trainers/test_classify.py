@@ -22,8 +22,9 @@ from trainers.data import open_data
 from trainers.errors import CheckpointError, ConfigError, TrainingError
 from trainers.frozen import FrozenImages
 from trainers.loop import Loop
-from trainers.models.classifier import probabilities_and_logits, take_encoder
-from trainers.models.masked_autoencoder import load_encoder
+from trainers.models.classifier import probabilities_and_logits
+from trainers.models.encoders import load_encoder
+from trainers.models.heads import take_encoder
 from trainers.models.registry import build_model
 from trainers.models.vit import ViTConfig
 from trainers.probes import in_chunks
@@ -105,29 +106,28 @@ def test_the_encoder_is_that_of_the_pretraining_with_its_options_and_transform(r
     with pytest.raises(TrainingError):  # nothing was trained, so nothing was best
         run("--encoder", str(pretrained), "--vit.depth=2", "--vit.drop-path=0.1", "--input-transform=minmax")
     task = tasks[0]
-    vit, transform = load_encoder(pretrained)
-    own = task.model.state_dict()
-    assert set(own) - set(vit.state_dict()) == {"head.weight", "head.bias"}
-    assert all(torch.equal(own[name], value) for name, value in vit.state_dict().items())
-    assert task.data.transform == transform and task.about["transform"] == transform.as_json()
+    encoder = load_encoder(pretrained)
+    own, taken = task.model.state_dict(), encoder.module.state_dict()
+    assert set(own) - set(taken) == {"head.weight", "head.bias"}
+    assert all(torch.equal(own[name], value) for name, value in taken.items())
+    assert task.data.transform == encoder.transform and task.about["transform"] == encoder.transform.as_json()
     assert task.about["model"]["vit"]["depth"] == 1 and task.about["model"]["vit"]["drop_path"] == 0.1
 
 
 def test_the_head_sees_the_features_that_pretraining_probes(pretrained, stored):
-    vit, transform = load_encoder(pretrained)
+    encoder = load_encoder(pretrained)
     loaded = trainers.load(pretrained)
     images = read_stored(stored).image[:4]
     features = build_model("vit", (1, 16, 16), 0, ViTConfig(patch_size=4, depth=1, width=16, heads=2))
-    take_encoder(features, vit)
-    torch.testing.assert_close(features.eval()(transform(images)), loaded.model.predict(images))
+    take_encoder(features, encoder.module)
+    torch.testing.assert_close(features.eval()(encoder.transform(images)), loaded.model.predict(images))
 
 
 @pytest.mark.parametrize("method", ["linear", "knn"])
 def test_a_frozen_encoder_stays_as_it_is_bit_for_bit(run, pretrained, method):
     folder = run("--encoder", str(pretrained), "--method", method, "--vit.dropout=0.5", "--optimizer.lr=0.1")
-    vit, _ = load_encoder(pretrained)
-    saved = read_checkpoint(folder).weights
-    assert all(torch.equal(saved[f"encoder.{name}"], value) for name, value in vit.state_dict().items())
+    saved, taken = read_checkpoint(folder).weights, load_encoder(pretrained).module.state_dict()
+    assert all(torch.equal(saved[f"encoder.{name}"], value) for name, value in taken.items())
 
 
 def test_a_linear_probe_keeps_even_the_batch_norms_of_its_encoder(run):
@@ -148,9 +148,8 @@ def test_knn_is_sklearns_on_standardised_features_with_cosine_distance(run, pret
     seen = [row for first, past in read_checkpoint(folder).about["seen"] for row in range(first, past)]
     held_out = torch.cat([data.fit.index, data.score.index, *(batch.index for batch in data.test())])
     assert len(seen) == 30 and not set(seen) & set(held_out.tolist())
-    vit, transform = load_encoder(pretrained)
-    vit.eval()
-    features = lambda image: vit.forward_features(transform(image))[:, 1:].mean(dim=1)  # noqa: E731
+    encoder = load_encoder(pretrained)
+    features = lambda image: encoder.module.forward_features(encoder.transform(image))[:, 1:].mean(dim=1)  # noqa: E731
     rows = read_stored(stored).take(torch.tensor(seen), CPU)
     sklearn = make_pipeline(StandardScaler(), KNeighborsClassifier(3, metric="cosine"))
     sklearn.fit(in_chunks(features, rows.image), rows.label)

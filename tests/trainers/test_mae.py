@@ -13,7 +13,7 @@ from trainers.command_line import exit_with_message, load_config
 from trainers.errors import CheckpointError, ConfigError, OutputError
 from trainers.logs import read_table
 from trainers.mae import MAEConfig
-from trainers.models.masked_autoencoder import load_encoder
+from trainers.models.encoders import load_encoder
 from trainers.stored import StoredStream, read_stored
 from trainers.transform import InputTransform
 
@@ -146,30 +146,13 @@ def test_the_transform_is_the_same_in_training_evaluation_and_load(train, stored
     original = InputTransform.__call__
     monkeypatch.setattr(InputTransform, "__call__", lambda self, image: used.append(self) or original(self, image))
     folder = train("--steps=2")
-    vit, transform = load_encoder(folder)
+    encoder = load_encoder(folder)
+    vit, transform = encoder.module, encoder.transform
     assert set(used) == {transform} and len(used) > 4
     image = read_stored(stored).image[:3]
     assert torch.equal(transform(image), torch.asinh(image / transform.scale[0]))
     assert checkpoint.read_checkpoint(folder).about["transform"] == {"name": "asinh", "scale": list(transform.scale)}
     assert vit.forward_features(transform(image)).shape == (3, 17, 16)
-
-
-def test_a_loaded_encoder_gives_the_features_that_were_probed(train, stored):
-    folder = train("--steps=2")
-    config = load_config(MAEConfig, folder)
-    vit, transform = load_encoder(folder)
-    model = mae.MaskedAutoencoder((1, 16, 16), config.vit, config.decoder)
-    checkpoint.load_weights(model, checkpoint.read_checkpoint(folder))
-    image = transform(read_stored(stored).image[:3])
-    torch.testing.assert_close(vit.eval().forward_features(image)[:, 1:].mean(dim=1), model.eval().features(image))
-
-
-def test_load_encoder_refuses_the_checkpoints_of_other_trainers(train):
-    folder = train("--steps=2")
-    about = folder / "checkpoints" / "step_000002" / "checkpoint.json"
-    about.write_text(checkpoint.seal(json.loads(about.read_text()) | {"trainer": "ssl"}))
-    with pytest.raises(CheckpointError, match=r"is by trainers\.ssl"):
-        load_encoder(folder)
 
 
 def test_the_untrained_figures_are_of_the_same_initialisation(train):

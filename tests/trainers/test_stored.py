@@ -190,6 +190,17 @@ def test_a_saved_benchmark_brings_its_transform_and_its_names(tmp_path):
     torch.testing.assert_close(data.fit.image[0], test[row][0], rtol=0, atol=0)
 
 
+def test_an_npz_says_as_arrays_what_an_hdf5_file_says_as_attributes(tmp_path):
+    path = save(
+        tmp_path / "a.npz", **good(), class_names=["no_sub", "cdm", "axion"], input_scale=[0.5], pixel_scale=0.1
+    )
+    stored = read_stored(path)
+    assert stored.class_names == ("no_sub", "cdm", "axion") and stored.label_of("cdm") == 1
+    assert stored.scale == (0.5,) and stored.pixel_scale == 0.1 and list(stored.params) == ["theta_E"]
+    with pytest.raises(DataError, match=r"has no class axion, but class 0, .*an array of an \.npz file"):
+        read_stored(save(tmp_path / "b.npz", **good())).label_of("axion")
+
+
 @pytest.mark.parametrize(("name", "value"), [("input_scale", [-1.0]), ("pixel_scale", 0.0), ("class_names", ["a"])])
 def test_attributes_that_make_no_sense_are_refused(tmp_path, name, value):
     path = tmp_path / "a.h5"

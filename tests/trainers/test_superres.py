@@ -12,7 +12,7 @@ from trainers.checkpoint import read_checkpoint
 from trainers.errors import CheckpointError, ConfigError
 from trainers.image_pairs import upsample
 from trainers.logs import read_table
-from trainers.models.masked_autoencoder import load_encoder
+from trainers.models.encoders import load_encoder
 from trainers.models.superresolution import FluxUnits, SuperDecoderConfig, SuperResolver
 from trainers.models.vit import ViTConfig
 from trainers.transform import InputTransform
@@ -140,11 +140,11 @@ def test_a_pretrained_and_a_new_model_are_the_same_but_for_their_weights(enlarge
     old = enlarge(f"--entry={entry}", f"--encoder={pretrained}", "--vit.depth=3", "--optimizer.lr=1e-12", out="old")
     one, two = (read_checkpoint(folder).weights for folder in (new, old))
     assert {name: value.shape for name, value in one.items()} == {name: value.shape for name, value in two.items()}
-    vit, transform = load_encoder(pretrained)
-    for name, value in vit.state_dict().items():
+    encoder = load_encoder(pretrained)
+    for name, value in encoder.module.state_dict().items():
         if entry == "upsample" or "patch_embed.proj.weight" not in name:
             torch.testing.assert_close(two[f"encoder.{name}"], value, rtol=1e-4, atol=1e-6)
-    assert InputTransform.from_json(read_checkpoint(old).about["transform"]) == transform
+    assert InputTransform.from_json(read_checkpoint(old).about["transform"]) == encoder.transform
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -155,24 +155,30 @@ def test_by_optics_too_a_pretrained_and_a_new_model_have_the_same_inputs(enlarge
     one, two = (read_checkpoint(folder) for folder in (new, old))
     shapes = ({name: value.shape for name, value in checkpoint.weights.items()} for checkpoint in (one, two))
     assert next(shapes) == next(shapes)
-    vit, transform = load_encoder(pretrained_on_stream)
+    encoder = load_encoder(pretrained_on_stream)
     torch.testing.assert_close(
-        two.weights["encoder.patch_embed.proj.weight"], vit.patch_embed.proj.weight.detach(), rtol=1e-4, atol=1e-6
+        two.weights["encoder.patch_embed.proj.weight"],
+        encoder.module.patch_embed.proj.weight.detach(),
+        rtol=1e-4,
+        atol=1e-6,
     )
     # 64 pixels are those of the pretraining; 16 in their place collect 16 times the flux
-    scale = [value * (16 if task == "16to64" else 1) for value in transform.scale]
+    scale = [value * (16 if task == "16to64" else 1) for value in encoder.transform.scale]
     for name in ("transform", "model"):
         assert one.about[name] == two.about[name], name
     assert one.about["transform"] == {"name": "asinh", "scale": pytest.approx(scale)}
 
 
-def test_an_encoder_that_does_not_fit_is_refused(enlarge, pretrained, train):
+def test_an_encoder_that_does_not_fit_is_refused(enlarge, pretrained, train, pretend_ssl, tmp_path):
     with pytest.raises(ConfigError, match=r"through asinh, and this run has minmax. Fix: --input-transform asinh"):
         enlarge(f"--encoder={pretrained}", "--input-transform=minmax")
     with pytest.raises(ConfigError, match=r"encoder is for images of shape \(1, 16, 16\)"):
         enlarge(f"--encoder={train('--steps=1', out='small')}")
-    with pytest.raises(CheckpointError, match=r"is by trainers\.superres; give the run of a trainers\.mae"):
+    with pytest.raises(CheckpointError, match=r"is by trainers\.superres; give a run of trainers\.mae or"):
         enlarge(f"--encoder={enlarge(out='other')}")
+    pretend_ssl(tmp_path / "cnn", "cnn", (1, 64, 64))
+    with pytest.raises(ConfigError, match=r"is of a cnn, and super-resolution needs a ViT: give one of --model vit"):
+        enlarge(f"--encoder={tmp_path / 'cnn'}")
 
 
 def test_a_resumed_run_needs_no_encoder_and_loses_nothing(enlarge, pretrained, large_blobs):

@@ -6,21 +6,17 @@ He et al. 2021, arXiv 2111.06377. The ViT is timm's; masking, masked encoder and
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from lightly.models import utils as tokens_of
 from lightly.models.modules import MaskedVisionTransformerTIMM
 from lightly.models.modules.masked_vision_transformer_decoder_timm import MaskedVisionTransformerDecoderTIMM
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from trainers.checkpoint import Checkpoint, best_or_newest, load_weights, read_checkpoint
 from trainers.draws import Draws
-from trainers.errors import CheckpointError, ConfigError
+from trainers.errors import ConfigError
 from trainers.models.vit import ViTConfig, build_vit, require_positive, require_width
-from trainers.transform import InputTransform
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ class MaskedAutoencoder(nn.Module):
     def __init__(self, image_shape: tuple[int, int, int], vit: ViTConfig, decoder: DecoderConfig) -> None:
         super().__init__()
         backbone = build_vit(vit, image_shape)
-        self.image_shape, self.vit_config = image_shape, vit
+        self.image_shape = image_shape
         self.patch_size = vit.patch_size
         self.encoder = MaskedVisionTransformerTIMM(
             backbone,
@@ -132,41 +128,11 @@ class MaskedAutoencoder(nn.Module):
         return cast(Tensor, tokens_of.unpatchify(patches, self.patch_size, channels=self.image_shape[0]))
 
 
-def load_encoder(path: Path) -> tuple[VisionTransformer, InputTransform]:
-    """The encoder of a pretrained checkpoint, on the CPU, and the transform that its inputs must go through.
-
-    Args:
-        path: a run's folder, of which the best checkpoint is taken, or one of its checkpoints.
-
-    Raises:
-        CheckpointError: it is missing, damaged, foreign, or of another kind of model.
-    """
-    checkpoint = read_encoder(path)
-    model = restore(checkpoint.about)
-    load_weights(model, checkpoint)
-    return cast(VisionTransformer, model.encoder.vit), InputTransform.from_json(checkpoint.about["transform"])
-
-
-def encoder_config(path: Path) -> tuple[ViTConfig, tuple[int, int, int]]:
-    """The encoder's options and the shape `(C, H, W)` of the images of a pretrained checkpoint; errors as above."""
-    model = restore(read_encoder(path).about)
-    return model.vit_config, model.image_shape
-
-
 def restore(about: dict[str, Any]) -> MaskedAutoencoder:
     """The model that a checkpoint of `trainers.mae` describes, its weights not loaded yet."""
     model = about["model"]
     channels, height, width = model["image_shape"]
     return MaskedAutoencoder((channels, height, width), ViTConfig(**model["vit"]), DecoderConfig(**model["decoder"]))
-
-
-def read_encoder(path: Path) -> Checkpoint:
-    """The pretrained checkpoint itself; path and errors as of `load_encoder`."""
-    checkpoint = read_checkpoint(best_or_newest(path))
-    trainer = checkpoint.about.get("trainer")
-    if trainer != "mae":
-        raise CheckpointError(f"{checkpoint.path} is by trainers.{trainer}; give the run of a trainers.mae.")
-    return checkpoint
 
 
 def masked_mse(predictions: Tensor, targets: Tensor, masked: Tensor) -> Tensor:
