@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
-import lensgen
+
+class Stream(Protocol):
+    """What can be simulated ahead: `lensgen.LensStream`, or pairs of two (`trainers.pairs.PairStream`)."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+    def skip(self, batches: int) -> None: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class SimulatedAhead:
@@ -18,19 +25,22 @@ class SimulatedAhead:
     While it is iterated, torch uses no more threads than cores are left beside the workers.
 
     Args:
-        stream: on the CPU.
+        stream: an IterableDataset, on the CPU.
         workers: number of processes, 1 or more.
     """
 
-    def __init__(self, stream: lensgen.LensStream, workers: int) -> None:
+    def __init__(self, stream: Stream, workers: int) -> None:
         self.stream, self.workers = stream, workers
 
-    def __iter__(self) -> Iterator[lensgen.Batch]:
+    def __iter__(self) -> Iterator[Any]:
         before = torch.get_num_threads()
         # a core for each worker: with more threads than cores both would wait for one another
         torch.set_num_threads(max(1, min(before, usable_cores() - self.workers)))
         try:
-            for batch in DataLoader(self.stream, batch_size=None, num_workers=self.workers, prefetch_factor=4):
+            ahead = DataLoader(
+                cast(IterableDataset[Any], self.stream), batch_size=None, num_workers=self.workers, prefetch_factor=4
+            )
+            for batch in ahead:
                 self.stream.skip(1)  # the workers' copies of the stream moved, this one did not
                 yield batch
         finally:

@@ -1,7 +1,7 @@
 """Probes: what can be read off frozen features by the simplest means.
 
 A loss alone misleads: features are judged by a kNN and a linear classifier of the class, by ridge regressions of the
-lens's parameters, and by their effective rank.
+lens's parameters, and by their effective rank; of two views of each image by how near they are and how far others.
 """
 
 from __future__ import annotations
@@ -61,5 +61,28 @@ def in_chunks(function: Callable[[Tensor], Tensor], images: Tensor, size: int = 
 def effective_rank(features: np.ndarray) -> float:
     """exp of the entropy of the normalised singular values of `[N, D]`: between 1 and min(N, D)."""
     singular = np.linalg.svd(features.astype(np.float64), compute_uv=False)
-    weights = singular / singular.sum() + 1e-12
+    weights = singular / max(singular.sum(), 1e-300) + 1e-12  # all the same: rank 1
     return float(np.exp(-(weights * np.log(weights)).sum()))
+
+
+def alignment(one: np.ndarray, two: np.ndarray) -> float:
+    """Mean squared distance between the normalised features `[N, D]` of two views of the same images; 0 is the best.
+
+    Wang & Isola 2020, arXiv 2005.10242, section 4.1, with alpha = 2.
+    """
+    return float(np.square(unit(one) - unit(two)).sum(axis=1).mean())
+
+
+def uniformity(features: np.ndarray) -> float:
+    """Logarithm of the mean of exp(-2 d^2) over all pairs of normalised features `[N, D]`; 0 where all are the same.
+
+    The least possible is about -4, where they are spread evenly over the sphere. As `alignment`, with t = 2.
+    """
+    distance = torch.pdist(torch.from_numpy(unit(features)))
+    return float(distance.square().mul(-2).exp().mean().log())
+
+
+def unit(features: np.ndarray) -> np.ndarray:
+    """Features `[N, D]` normalised to length 1, in float64."""
+    wide = features.astype(np.float64)
+    return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)

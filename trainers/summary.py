@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from trainers.loop import Loop
 from trainers.timing import seconds_since_start
 
 
-def write_summary(loop: Loop, data: Data, figures: list[Path]) -> dict[str, Any]:
-    """Writes `summary.json` into the run's folder, prints it for people, and returns it.
+def write_summary(loop: Loop, data: Data, figures: list[Path], more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Writes `summary.json` into the run's folder, with `more` in it, prints it for people, and returns it.
 
     `images_distinct` counts the different `Batch.index` among the images that were trained on, and `untrained` are the
     validation figures of step 0: of the same model as it was initialised.
@@ -43,6 +44,7 @@ def write_summary(loop: Loop, data: Data, figures: list[Path]) -> dict[str, Any]
         "trained": rows[-1],
         "checkpoint": str(loop.checkpoint),
         "figures": [str(path) for path in figures],
+        **(more or {}),
     }
     with loop.writing():
         write_json(loop.folder / "summary.json", summary)

@@ -12,6 +12,8 @@ from trainers.classify import ClassifyConfig
 from trainers.command_line import RECIPES, leaves, parse, read_recipe, save_config, values
 from trainers.errors import ConfigError
 from trainers.mae import MAEConfig
+from trainers.regress import RegressConfig
+from trainers.ssl import SSLConfig
 from trainers.superres import SuperresConfig
 
 
@@ -56,7 +58,13 @@ def test_a_saved_configuration_is_a_recipe_of_itself(tmp_path):
     assert differing == {"config"}
 
 
-CONFIGS = {"mae": MAEConfig, "classify": ClassifyConfig, "superres": SuperresConfig}
+CONFIGS = {
+    "mae": MAEConfig,
+    "ssl": SSLConfig,
+    "classify": ClassifyConfig,
+    "regress": RegressConfig,
+    "superres": SuperresConfig,
+}
 OF_TRAINERS = [path for path in sorted(RECIPES.glob("*.yaml")) if not path.stem.startswith("reproduce_")]
 
 

@@ -1,0 +1,1 @@
+"""Methods of self-supervision: a file each, a line each in `registry`."""

@@ -1,0 +1,217 @@
+"""An encoder that taught itself, judged on the frozen test images beside the same encoder untrained.
+
+A linear probe is logistic regression on frozen, standardised features; its penalty is chosen on the validation images
+`score`, then it is fitted to all validation images. So is the vote of the nearest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+from tqdm import tqdm
+
+from trainers.classify_evaluation import METRICS, PREDICTIONS
+from trainers.collapse import spread
+from trainers.data import Batch, Data
+from trainers.logs import write_json
+from trainers.metrics import aucs_of_ranks, bootstrap_interval, with_mean
+from trainers.models.self_supervised import SelfSupervised
+from trainers.probes import alignment, effective_rank, in_chunks, uniformity
+
+INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+MOST_PAIRS = 500  # a projection may have 65,536 components, and pairs of pairs are many
+FIGURES = ("linear_accuracy", "knn_accuracy", "macro_auc")
+_TRUTH_AT_A_TIME = 32
+
+
+def evaluate(
+    model: SelfSupervised,
+    untrained: SelfSupervised,
+    data: Data,
+    pair: Callable[[Batch], list[Tensor]],
+    neighbours: int,
+    folder: Path,
+    about: Mapping[str, Any],
+    detectable: int = 0,
+) -> dict[str, Any]:
+    """Writes `metrics.json` and `predictions.npz` into `folder`; returns the metrics.
+
+    Args:
+        model, untrained: in evaluation mode.
+        pair: batch -> two transformed views of its images.
+        neighbours: that vote in kNN.
+        about: what the metrics say beside the figures.
+        detectable: of how many images, the first ones, to simulate how detectable their substructure is.
+    """
+
+    def of(network: SelfSupervised) -> Callable[[Tensor], Tensor]:
+        return lambda images: network.features(data.transform(images))
+
+    columns: dict[str, Callable[[Batch], Tensor]] = {
+        "index": lambda batch: batch.index,
+        "label": lambda batch: batch.label,
+        "trained": lambda batch: of(model)(batch.image),
+        "untrained": lambda batch: of(untrained)(batch.image),
+    }
+    found = read_test(data, columns)
+    metrics = {
+        **about,
+        "data": data.identity,
+        "class_names": list(data.class_names),
+        "images": len(found["index"]),
+        "feature_rank": effective_rank(found["trained"]),
+        **geometry(model, pair(next(data.test(MOST_PAIRS)))),
+    }
+    predictions = {name: found[name] for name in ("index", "label")}
+    if len(data.fit.label.unique()) > 1:
+        probed = [
+            probe_on_test(of(network), found[name], found["label"], data, neighbours)
+            for name, network in (("trained", model), ("untrained", untrained))
+        ]
+        metrics |= compare(probed[0], probed[1], found["label"])
+        predictions |= {"probability": probed[0].probability, "untrained_probability": probed[1].probability}
+    if detectable:
+        predictions["detectability"] = detectability(data, torch.from_numpy(found["index"][:detectable]))
+    np.savez(folder / PREDICTIONS, **predictions)  # type: ignore[arg-type]  # its own options are none of the names
+    write_json(folder / METRICS, metrics)
+    return metrics
+
+
+def as_text(metrics: Mapping[str, Any]) -> str:
+    """The figures for people."""
+    lines = [""]
+    if "gain" in metrics:
+        heading = f"on {metrics['images']:,} test images, frozen features"
+        lines.append(f"{heading:<42s} {'untrained':>12s}{'trained':>12s}   95 % interval")
+        for name in FIGURES:
+            after, before = metrics[name], metrics["untrained"][name]
+            if after["value"] is not None:
+                interval = f"{after['low']:.4f} to {after['high']:.4f}"
+                lines.append(f"  {name:<40s} {before['value']:>12.4f}{after['value']:>12.4f}   {interval}")
+        gain = metrics["gain"]["linear_accuracy"]
+        lines.append(f"  gain of the linear probe {gain['value']:+.4f} ({gain['low']:+.4f} to {gain['high']:+.4f})")
+    lines.append(f"collapsed        {metrics['collapse'] or 'no'}")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What was read off frozen features of the test images.
+
+    Attributes:
+        probability: of the linear probe, `[N, K]`.
+        right: whether the linear probe and the vote of the nearest were, `[N, 2]`.
+    """
+
+    probability: np.ndarray
+    right: np.ndarray
+
+
+def read_test(data: Data, columns: Mapping[str, Callable[[Batch], Tensor]]) -> dict[str, np.ndarray]:
+    """`columns` of all test images, which are read once and without gradients: name -> `[N, ...]`."""
+    parts: dict[str, list[Tensor]] = {name: [] for name in columns}
+    with torch.no_grad(), tqdm(total=data.test_size, unit="image", desc="testing", dynamic_ncols=True) as bar:
+        for batch in data.test():
+            for name, column in columns.items():
+                value = column(batch)
+                parts[name].append((value.float() if value.is_floating_point() else value).cpu())
+            bar.update(len(batch.index))
+    return {name: torch.cat(values).numpy() for name, values in parts.items()}
+
+
+def probe_on_test(
+    features: Callable[[Tensor], Tensor], found: np.ndarray, label: np.ndarray, data: Data, neighbours: int
+) -> Probed:
+    """Fits the probes of frozen features and has them judge the test images.
+
+    Args:
+        features: images `[B, C, H, W]` -> `[B, F]`.
+        found, label: of the test images, `[N, F]` and `[N]`.
+    """
+    fit, score = in_chunks(features, data.fit.image), in_chunks(features, data.score.image)
+    fit_label, score_label = data.fit.label.cpu().numpy(), data.score.label.cpu().numpy()
+    every, every_label = np.concatenate([fit, score]), np.concatenate([fit_label, score_label])
+    losses = []
+    for strength in INVERSE_PENALTIES:
+        tried = _logistic(strength).fit(fit, fit_label)
+        rows = np.isin(score_label, tried.classes_)
+        losses.append(log_loss(score_label[rows], tried.predict_proba(score[rows]), labels=tried.classes_))
+    linear = _logistic(INVERSE_PENALTIES[int(np.argmin(losses))]).fit(every, every_label)
+    probability = np.zeros((len(found), len(data.class_names)), dtype=np.float32)
+    probability[:, linear.classes_] = linear.predict_proba(found)
+    nearest = make_pipeline(StandardScaler(), KNeighborsClassifier(neighbours, metric="cosine"))
+    votes = nearest.fit(every, every_label).predict(found)
+    return Probed(probability, np.stack([probability.argmax(axis=1) == label, votes == label], axis=1))
+
+
+def _logistic(strength: float) -> Pipeline:
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=300))
+
+
+def compare(trained: Probed, untrained: Probed, label: np.ndarray, resamples: int = 1000) -> dict[str, Any]:
+    """`linear_accuracy`, `knn_accuracy` and `macro_auc` (of the linear probe) of both, and the paired `gain`.
+
+    Each is `{"value", "low", "high"}`, with the 95 % interval of a bootstrap over the test images, in which both
+    encoders are judged on the same ones; null where it is not defined.
+    """
+    arrays = []
+    for probed in (trained, untrained):
+        ranks = np.stack([np.unique(column, return_inverse=True)[1] for column in probed.probability.T], axis=1)
+        arrays += [ranks, probed.right]
+
+    def figures(*arrays: np.ndarray) -> np.ndarray:
+        ranks, right, ranks_before, right_before, truth = arrays
+        after = [*right.mean(axis=0), with_mean(aucs_of_ranks(ranks, truth))[-1]]
+        before = [*right_before.mean(axis=0), with_mean(aucs_of_ranks(ranks_before, truth))[-1]]
+        return np.array([after, before, np.subtract(after, before)])
+
+    values = figures(*arrays, label)
+    intervals = bootstrap_interval(figures, *arrays, label, resamples=resamples)
+    tables = [
+        {name: _estimate(value, *ends) for name, value, ends in zip(FIGURES, row, bounds, strict=True)}
+        for row, bounds in zip(values, intervals, strict=True)
+    ]
+    return {**tables[0], "untrained": tables[1], "gain": tables[2]}
+
+
+def _estimate(value: float, low: float, high: float) -> dict[str, float | None]:
+    numbers = {"value": value, "low": low, "high": high}
+    return {name: float(number) if np.isfinite(number) else None for name, number in numbers.items()}
+
+
+def geometry(model: SelfSupervised, views: Sequence[Tensor]) -> dict[str, float]:
+    """How the projections of two views of each image lie on the sphere on which losses compare them.
+
+    Args:
+        views: two, transformed, `[N, C, H, W]`, of which the first `MOST_PAIRS` are taken.
+
+    Returns:
+        `alignment` and `uniformity` (`trainers.probes`), and the `spread` of `trainers.collapse`.
+    """
+    one, two = (in_chunks(model.project, view[:MOST_PAIRS]) for view in views)
+    return {
+        "alignment": alignment(one, two),
+        "uniformity": (uniformity(one) + uniformity(two)) / 2,
+        **spread(one),
+    }
+
+
+def detectability(data: Data, index: Tensor) -> np.ndarray:
+    """Of the test images `[B]` with these indices how detectable their substructure is: chi-square `[B]`."""
+    found = []
+    for part in tqdm(index.split(_TRUTH_AT_A_TIME), desc="detectability", dynamic_ncols=True):
+        batch = data.truth(part, "detectability")
+        assert batch is not None, "the command line refuses it for stored sets"
+        found.append(batch.maps["detectability"].flatten().cpu())
+    return torch.cat(found).numpy()
