@@ -15,6 +15,7 @@ from trainers.ahead import SimulatedAhead
 from trainers.config import DataConfig
 from trainers.data import Source
 from trainers.errors import TrainingError
+from trainers.pairs import PairStream
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ def remake(config: DataConfig, source: Source, index: Sequence[int]) -> tuple[st
         code = f"from pathlib import Path; from trainers.stored import read_stored; images = {rows}"
         return f"rows of {config.data}", [code]
     stream = source.stream if isinstance(source, SimulatedAhead) else source
+    twin = stream.change.code if isinstance(stream, PairStream) else None
+    stream = stream.stream if isinstance(stream, PairStream) else stream
     assert isinstance(stream, lensgen.LensStream)
     made = stream.simulator
     start, count = min(index), len(index)
@@ -88,8 +91,11 @@ def remake(config: DataConfig, source: Source, index: Sequence[int]) -> tuple[st
     if made.outputs != ("image",):
         arguments += [f"outputs={made.outputs!r}", f"hr_factor={made.hr_factor}"]
     override = f".override({lensgen.parse_overrides(config.set)!r})" if config.set else ""
-    code = f"lensgen.Simulator({', '.join(arguments)}){override}.batch(start={start}, size={count})"
-    return f"preset {config.preset}", [shlex.join(map(str, words)), f"import lensgen; batch = {code}"]
+    again = f".batch(start={start}, size={count})"
+    code = f"import lensgen; simulator = lensgen.Simulator({', '.join(arguments)}){override}; batch = simulator{again}"
+    if twin is not None:
+        code += f"; second = simulator{twin}{again}"
+    return f"preset {config.preset}", [shlex.join(map(str, words)), code]
 
 
 def as_ranges(numbers: Sequence[int]) -> str:

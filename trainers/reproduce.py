@@ -14,46 +14,39 @@ import statistics
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 import tyro
 import yaml
 
-from trainers import classify, mae, superres
+from lensgen.errors import unknown_name
 from trainers.command_line import exit_with_message, find_recipe
 from trainers.config import require
 from trainers.errors import ConfigError
 from trainers.logs import read_table, write_json
 from trainers.reproduction.budget import Cost, Plan, choose_level
 from trainers.reproduction.cell import Cell
-from trainers.reproduction.mae import MAEProtocol
-from trainers.reproduction.mae_comparison import compare
-from trainers.reproduction.mae_figures import draw_comparison, draw_table
-from trainers.reproduction.mae_results import (
-    DIFFERENCES,
-    INTERVALS,
-    as_markdown,
-    collect,
-    comparison_words,
-    conclusion_words,
-    conclusions,
-)
+from trainers.reproduction.mae.protocol import MAEProtocol
+from trainers.reproduction.protocol import Protocol
 from trainers.reproduction.runner import Runner
+from trainers.reproduction.ssl.protocol import SSLProtocol
+from trainers.reproduction.worker import Main
 from trainers.timing import seconds_since_start
 
-MAINS = {"mae": mae.main, "classify": classify.main, "superres": superres.main}
+PAPERS: dict[str, type[Protocol]] = {kind.name: kind for kind in (MAEProtocol, SSLProtocol)}
+_PAPERS = "; ".join(f"{name}: {kind.paper}, {kind.subject}" for name, kind in PAPERS.items()) + "."
 
 
 @dataclass(frozen=True)
 class Reproduce:
     """Reproduce a paper's table, as far as a budget goes."""
 
-    paper: Annotated[Literal["mae"], tyro.conf.Positional]
-    """mae: arXiv 2512.06642."""
+    paper: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="{" + ",".join(PAPERS) + "}", help=_PAPERS)]
     budget: float = 30.0
-    """Minutes in all. Rows that do not fit say so; the first rows, and stored against streamed, are always finished."""
+    """Minutes in all. Rows that do not fit say so; the first rows, and the comparisons, are always finished."""
     out: Path | None = None
     """Folder, by default runs/reproduce_PAPER; what is there is gone on with."""
     recipe: str | None = None
@@ -61,6 +54,8 @@ class Reproduce:
 
     def __post_init__(self) -> None:
         require("budget", self.budget, 0.1)
+        if self.paper not in PAPERS:
+            raise unknown_name("paper", self.paper, PAPERS)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -83,7 +78,7 @@ def reproduce(config: Reproduce, root: Path) -> None:
     spent = json.loads(elapsed.read_text()) if (elapsed := root / "elapsed.json").is_file() else 0.0
     try:
         protocol.prepare(root, progress=True)
-        runner = Runner(root, MAINS, protocol.recipe["processes"])
+        runner = Runner(root, mains(protocol), protocol.recipe["processes"])
         plan = root / "plan.json"
         if not plan.exists():
             make_plan(config, protocol, runner, spent).write(plan)
@@ -91,10 +86,10 @@ def reproduce(config: Reproduce, root: Path) -> None:
         _run(config, protocol, runner, decided, spent)
     finally:
         write_json(elapsed, spent + seconds_since_start())
-    write_results(root, protocol, decided, runner.failed)
+    protocol.write_results(root, decided, runner.failed)
 
 
-def _run(config: Reproduce, protocol: MAEProtocol, runner: Runner, decided: Plan, spent: float) -> None:
+def _run(config: Reproduce, protocol: Protocol, runner: Runner, decided: Plan, spent: float) -> None:
     root = runner.root
     if decided.budget != config.budget:
         raise ConfigError(
@@ -114,7 +109,13 @@ def _run(config: Reproduce, protocol: MAEProtocol, runner: Runner, decided: Plan
     runner.run(cells, level.scale, seconds, "runs", must=protocol.must, left=left)
 
 
-def open_protocol(config: Reproduce, root: Path) -> MAEProtocol:
+def mains(protocol: Protocol) -> dict[str, Main]:
+    """The `main` of each trainer that the protocol runs, by the name of its module."""
+    trainers = {cell.trainer for cell in protocol.rehearsal()}
+    return {name: import_module(f"trainers.{name}").main for name in sorted(trainers)}
+
+
+def open_protocol(config: Reproduce, root: Path) -> Protocol:
     """The protocol of the recipe, of which a copy stays in the folder: what is gone on with must be the same."""
     machine = "gpu" if torch.cuda.is_available() else "cpu"
     given = find_recipe(config.recipe or f"reproduce_{config.paper}_{machine}")
@@ -123,9 +124,9 @@ def open_protocol(config: Reproduce, root: Path) -> MAEProtocol:
         raise ConfigError(f"{kept} is not the recipe that was given: the runs there have others. Give another --out.")
     try:
         recipe: Mapping[str, Any] = yaml.safe_load(source)
-        protocol = MAEProtocol(recipe)
+        protocol = PAPERS[config.paper](recipe)
         protocol.rehearsal()
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(
             f"{given} cannot be used as a recipe of {config.paper}: {error!r}; compare it with "
             f"trainers/recipes/reproduce_{config.paper}_{machine}.yaml."
@@ -137,7 +138,7 @@ def open_protocol(config: Reproduce, root: Path) -> MAEProtocol:
     return protocol
 
 
-def make_plan(config: Reproduce, protocol: MAEProtocol, runner: Runner, spent: float = 0.0) -> Plan:
+def make_plan(config: Reproduce, protocol: Protocol, runner: Runner, spent: float = 0.0) -> Plan:
     """Times a short run of each kind, and decides how much of the protocol is done.
 
     Args:
@@ -162,53 +163,6 @@ def _cost(root: Path, cell: Cell, seconds: float) -> Cost:
     rates = [float(row["images_per_second"]) for row in read_table(root / cell.name / "train.csv")]
     step = recipe["batch_size"] / statistics.median(rates[recipe["log_every"] :] or rates)
     return Cost(max(0.0, seconds - step * cell.steps), step)
-
-
-def write_results(root: Path, protocol: MAEProtocol, plan: Plan, failed: Mapping[str, str]) -> None:
-    """Table, figures and conclusions of what is done, into `root`, and on the terminal.
-
-    Args:
-        failed: runs that ended with an error, by name; only such as need not be done.
-    """
-    rows = collect(root, protocol, plan.level)
-    comparison = compare(root, protocol)
-    concluded = conclusions(root, rows)
-    results = {
-        "paper": "arXiv 2512.06642",
-        "budget_minutes": plan.budget,
-        "scale": plan.level.scale,
-        "seeds": plan.level.seeds,
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
-        "runs_at_a_time": plan.processes,
-        "failed": dict(failed),
-        "rows": rows,
-        "conclusions": concluded,
-        "comparison": comparison,
-    }
-    write_json(root / "table.json", results)
-    draw_table(root / "table.png", rows)
-    draw_comparison(root / "stored_or_streamed.png", comparison)
-    text = "\n".join(
-        [
-            "# arXiv 2512.06642: masked autoencoders of lenses",
-            "",
-            f"`python -m trainers.reproduce mae --budget {plan.budget:g}` at {plan.level.scale:.2g} of the protocol's "
-            f"steps. Figures are of test images, by the checkpoint that was best in validation. {INTERVALS}",
-            "",
-            *[f"Failed: {name}: {reason}\n" for name, reason in failed.items()],
-            as_markdown(rows, plan.level, protocol),
-            f"Differences on the same test images. {DIFFERENCES}",
-            "",
-            *[f"- {line}" for line in conclusion_words(concluded)],
-            "",
-            "## Stored or streamed, at equal steps",
-            "",
-            *comparison_words(comparison),
-            "",
-        ]
-    )
-    (root / "table.md").write_text(text)
-    print(f"\n{text}\n{root}/table.md, table.json, table.png, stored_or_streamed.png")
 
 
 if __name__ == "__main__":

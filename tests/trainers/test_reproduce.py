@@ -14,8 +14,8 @@ from trainers.errors import ConfigError
 from trainers.mae import MAEConfig
 from trainers.reproduction.budget import Cost, Level, Plan, choose_level, makespan
 from trainers.reproduction.cell import Cell
-from trainers.reproduction.mae import MAEProtocol
-from trainers.reproduction.mae_results import as_markdown, collect
+from trainers.reproduction.mae.protocol import MAEProtocol
+from trainers.reproduction.mae.results import as_markdown, collect
 from trainers.reproduction.runner import Runner
 from trainers.superres import SuperresConfig
 

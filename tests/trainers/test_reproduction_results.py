@@ -10,10 +10,11 @@ from trainers import classify, reproduce
 from trainers.metrics import class_aucs
 from trainers.reproduction.budget import Level
 from trainers.reproduction.cell import Cell
-from trainers.reproduction.mae import COMPARISON_SEEDS, SOURCES, MAEProtocol
-from trainers.reproduction.mae_comparison import compare
-from trainers.reproduction.mae_figures import draw_comparison
-from trainers.reproduction.mae_results import collect, comparison_words, conclusions
+from trainers.reproduction.mae.comparison import compare
+from trainers.reproduction.mae.figures import draw_comparison
+from trainers.reproduction.mae.names import COMPARISON_SEEDS, SOURCES
+from trainers.reproduction.mae.protocol import MAEProtocol
+from trainers.reproduction.mae.results import collect, comparison_words, conclusions
 from trainers.reproduction.paired import auc_difference, dense_ranks, mean_difference
 
 

@@ -35,6 +35,16 @@ def mean_difference(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> d
     return _difference(one, other, lambda values, rows: float(values[rows].mean()))
 
 
+def rmse_difference(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> dict[str, float]:
+    """Likewise, of the root of the mean of the squared errors `[N]` of each network."""
+    return _difference(one, other, lambda squares, rows: float(np.sqrt(squares[rows].mean())))
+
+
+def mean_estimate(one: Sequence[np.ndarray]) -> dict[str, float]:
+    """The mean itself of a figure `[N]` of each network, with the interval over images and networks."""
+    return mean_difference(one, [np.zeros(len(one[0]))])
+
+
 def _difference(
     one: Sequence[np.ndarray], other: Sequence[np.ndarray], figure: Callable[[np.ndarray, np.ndarray], float]
 ) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from trainers.reproduction.mae import MODES, PAPER_SUPERRES, SCRATCH, SOURCES
+from trainers.reproduction.mae.names import MODES, PAPER_SUPERRES, SCRATCH, SOURCES
 
 _COLOURS = {"paper": "C0", "honest": "C1"}
 _SOURCES = {

@@ -9,58 +9,27 @@ from scratch on the stored set, on a smaller one that it sees as often as papers
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lensgen
 from trainers.reproduction.budget import Level
 from trainers.reproduction.cell import Cell
-
-SCRATCH = "scratch"
-MODES = ("paper", "honest")
-MUST = 3  # rows that are always done: scratch and the two ratios that the paper sets against each other
-SOURCES = ("stored_paper_size", "stored_scaled", "stream")
-COMPARISON_SEEDS = (0, 1, 2)
-PRETRAINING = 1000  # added to the seed
-
-# Table 1 of the paper: 3 classes at a mask ratio of 0.9, and without pretraining. Of super-resolution from 16 to 64
-# pixels "about 33 dB", without a word on the rule of down-sampling.
-PAPER = {
-    SCRATCH: {"macro_auc": 0.957, "accuracy": 0.8246},
-    "0.9": {"macro_auc": 0.968, "accuracy": 0.8865},
-}
-PAPER_SUPERRES = {"psnr": 33.0, "ssim": 0.961}
+from trainers.reproduction.mae.names import COMPARISON_SEEDS, MODES, MUST, PRETRAINING, SCRATCH, SOURCES, row_folder
+from trainers.reproduction.mae.report import report
+from trainers.reproduction.protocol import Protocol, Report, store
 
 
-@dataclass(frozen=True)
-class MAEProtocol:
-    """What is run; the recipe `reproduce_mae_*` fixes it.
+class MAEProtocol(Protocol):
+    """Rows are ways to begin, in both modes and of both tasks; beside them stored sets against the stream."""
 
-    Attributes:
-        recipe: rows, levels, steps at scale 1, and the options of each trainer.
-    """
-
-    recipe: Mapping[str, Any]
-    name: str = "mae"
-
-    @property
-    def levels(self) -> list[Level]:
-        """How much of it is done, the most first."""
-        return [Level(**level) for level in self.recipe["levels"]]
-
-    @property
-    def rows(self) -> list[str]:
-        """All rows, in the order in which a budget reaches them."""
-        return [str(row) for row in self.recipe["rows"]]
+    name = "mae"
+    paper = "arXiv 2512.06642"
+    subject = "masked autoencoders of lenses"
 
     def prepare(self, root: Path, progress: bool = True) -> None:
         """Simulates the stored set of the paper's size, if it is not there yet."""
-        path = root / "sets" / "paper_size.h5"
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            size, preset = self.recipe["stored"], self.recipe["modes"]["paper"]["preset"]
-            lensgen.benchmark(preset, "train", size).save(path, progress)
+        preset = self.recipe["modes"]["paper"]["preset"]
+        store(root / "sets" / "paper_size.h5", preset, self.recipe["stored"], progress)
 
     def cells(self, level: Level) -> list[Cell]:
         """Every run of a level, those first that must be done."""
@@ -76,16 +45,9 @@ class MAEProtocol:
             cell.name.startswith(f"{mode}/seed0/{row_folder(row)}/") for mode in MODES for row in self.rows[:MUST]
         )
 
-    def rehearsal(self) -> list[Cell]:
-        """One short run of each kind, to be timed."""
-        first: dict[str, Cell] = {}
-        for cell in self.cells(self.levels[0]):
-            first.setdefault(cell.kind, cell)
-        # short runs begin with nothing: that costs the same
-        return [
-            Cell(f"rehearsal/{kind.replace(' ', '_')}", cell.trainer, kind, 24, cell.options)
-            for kind, cell in first.items()
-        ]
+    def report(self, root: Path, level: Level) -> Report:
+        """Evaluates the runs that are done, and draws the figures."""
+        return report(root, self, level)
 
     def _table(self, seed: int, rows: Sequence[str]) -> Iterator[Cell]:
         for row in rows:
@@ -139,8 +101,3 @@ class MAEProtocol:
         if steps is None:
             options |= {**recipe[trainer].get("all", {}), **recipe[trainer].get(mode, {})}
         return Cell(name, trainer, kind, recipe["steps"][steps or trainer], {**options, **more}, after)
-
-
-def row_folder(row: str) -> str:
-    """The folder of a row."""
-    return row if row == SCRATCH else f"mask_{row}"

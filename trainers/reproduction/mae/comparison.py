@@ -15,11 +15,12 @@ from trainers.checkpoint import checkpoints
 from trainers.loading import load
 from trainers.metrics import aucs_of_ranks
 from trainers.reproduction.cell import read_result
-from trainers.reproduction.mae import COMPARISON_SEEDS, SOURCES, MAEProtocol
+from trainers.reproduction.mae.names import COMPARISON_SEEDS, SOURCES
 from trainers.reproduction.paired import auc_difference, dense_ranks
+from trainers.reproduction.protocol import Protocol
 
 
-def compare(root: Path, protocol: MAEProtocol, progress: bool = True) -> dict[str, Any]:
+def compare(root: Path, protocol: Protocol, progress: bool = True) -> dict[str, Any]:
     """AUC and cross entropy against steps, for each source and seed, on the first test images of the benchmark.
 
     Returns:

@@ -11,23 +11,16 @@ import numpy as np
 from trainers.classify_evaluation import PREDICTIONS
 from trainers.reproduction.budget import Level
 from trainers.reproduction.cell import read_result
-from trainers.reproduction.mae import MODES, PAPER, PAPER_SUPERRES, SCRATCH, SOURCES, MAEProtocol, row_folder
+from trainers.reproduction.estimates import Estimate, mean_of_seeds, signed, verdict, words
+from trainers.reproduction.mae.names import MODES, PAPER, PAPER_SUPERRES, SCRATCH, SOURCES, row_folder
 from trainers.reproduction.paired import auc_difference, dense_ranks, mean_difference
+from trainers.reproduction.protocol import Protocol
 from trainers.superres_evaluation import CONVENTIONS, SCORES
 
-Estimate = dict[str, float]
-INTERVALS = (
-    "A figure is the mean of the seeds; its interval, in brackets, reaches from the lowest to the highest end of the "
-    "seeds' 95 % bootstrap intervals over the test images."
-)
-DIFFERENCES = (
-    "95 % intervals by bootstrap over the images and the seeds; with one network each they are of these two networks, "
-    "and say nothing of how other seeds would have come out."
-)
 FIGURES = ("macro_auc", "accuracy", "psnr", "ssim")
 
 
-def collect(root: Path, protocol: MAEProtocol, level: Level) -> list[dict[str, Any]]:
+def collect(root: Path, protocol: Protocol, level: Level) -> list[dict[str, Any]]:
     """A row for each mode and way to begin: figures, images and what the paper has; `seeds` 0 for one not reached.
 
     A figure is the mean of the seeds; its interval reaches from the lowest lower to the highest upper end of their
@@ -65,21 +58,13 @@ def _row(root: Path, mode: str, row: str, seeds: int) -> dict[str, Any]:
         "row": row,
         "seeds": done,
         "images": images,
-        **{name: _mean(parts) for name, parts in found.items() if parts},
-        "bicubic": {name: _mean(parts) for name, parts in bicubic.items() if parts},
+        **{name: mean_of_seeds(parts) for name, parts in found.items() if parts},
+        "bicubic": {name: mean_of_seeds(parts) for name, parts in bicubic.items() if parts},
         "paper": paper,
     }
 
 
-def _mean(parts: Sequence[Mapping[str, float]]) -> Estimate:
-    return {
-        "value": float(np.mean([part["value"] for part in parts])),
-        "low": min(part["low"] for part in parts),
-        "high": max(part["high"] for part in parts),
-    }
-
-
-def as_markdown(rows: Sequence[Mapping[str, Any]], level: Level, protocol: MAEProtocol) -> str:
+def as_markdown(rows: Sequence[Mapping[str, Any]], level: Level, protocol: Protocol) -> str:
     """Both modes' tables."""
     lines = []
     for mode in MODES:
@@ -102,7 +87,7 @@ def as_markdown(rows: Sequence[Mapping[str, Any]], level: Level, protocol: MAEPr
         lines += [_line(row) for row in rows if row["mode"] == mode]
         reference = next((row["bicubic"] for row in rows if row["mode"] == mode and row["bicubic"]), None)
         if reference:
-            lines.append(f"| bicubic | | | | | {_words(reference['psnr'], 2)} | {_words(reference['ssim'], 4)} |")
+            lines.append(f"| bicubic | | | | | {words(reference['psnr'], 2)} | {words(reference['ssim'], 4)} |")
         if mode == "paper":
             psnr, ssim = PAPER_SUPERRES["psnr"], PAPER_SUPERRES["ssim"]
             lines.append(f"| *the paper, down-sampling not stated* | | | | | about {psnr:.0f} | {ssim} |")
@@ -125,17 +110,13 @@ def _line(row: Mapping[str, Any]) -> str:
         for part in ("pretrain", "classify", "superres")
     )
     return (
-        f"| {name} | {row['seeds']} | {counts} | {_words(row['macro_auc'], 3)} | {_words(row['accuracy'], 3)} "
-        f"| {_words(row['psnr'], 2)} | {_words(row['ssim'], 4)} |"
+        f"| {name} | {row['seeds']} | {counts} | {words(row['macro_auc'], 3)} | {words(row['accuracy'], 3)} "
+        f"| {words(row['psnr'], 2)} | {words(row['ssim'], 4)} |"
     )
 
 
 def _count(seen: int, distinct: int) -> str:
     return f"{seen:,}" if seen == distinct else f"{seen:,} ({distinct:,} different)"
-
-
-def _words(estimate: Mapping[str, float], digits: int) -> str:
-    return f"{estimate['value']:.{digits}f} ({estimate['low']:.{digits}f} to {estimate['high']:.{digits}f})"
 
 
 def conclusions(root: Path, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -154,9 +135,8 @@ def conclusions(root: Path, rows: Iterable[Mapping[str, Any]]) -> list[dict[str,
                 continue
             for figure, digits in (("macro_auc", 4), ("psnr", 3)):
                 gap = _gap(root, mode, one, other, figure, count)
-                above = "above" if gap["low"] > 0 else "below" if gap["high"] < 0 else "undecided"
                 found.append({"mode": mode, "one": one, "other": other, "figure": figure, "digits": digits,
-                              "seeds": count, **gap, "verdict": above})  # fmt: skip
+                              "seeds": count, **gap, "verdict": verdict(gap)})  # fmt: skip
     return found
 
 
@@ -214,13 +194,9 @@ def comparison_words(comparison: Mapping[str, Any]) -> list[str]:
         )
     for source in SOURCES[:2]:
         gap = comparison["stream_minus"][source]
-        verdict = "the stream wins" if gap["low"] > 0 else "the stored set wins" if gap["high"] < 0 else "undecided"
+        winner = verdict(gap, "the stream wins", "the stored set wins")
         lines += [
             "",
-            f"AUC of the stream minus that of {names[source]}: {_signed(gap)}, images and seeds resampled; {verdict}.",
+            f"AUC of the stream minus that of {names[source]}: {signed(gap)}, images and seeds resampled; {winner}.",
         ]
     return lines
-
-
-def _signed(gap: Mapping[str, float]) -> str:
-    return f"{gap['value']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f})"

@@ -1,0 +1,1 @@
+"""arXiv 2512.06642: masked autoencoders of lenses."""

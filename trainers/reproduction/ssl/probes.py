@@ -1,0 +1,143 @@
+"""Linear probes of each method's encoder beside those of the untrained encoder, and what is said of collapse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainers.reproduction.estimates import mean_of_seeds, signed, words
+from trainers.reproduction.ssl.names import SEEDS, Data, control_folder, pretraining_folder
+from trainers.reproduction.ssl.results import finished, gain, images, shown
+
+if TYPE_CHECKING:
+    from trainers.reproduction.ssl.protocol import SSLProtocol
+
+FIGURES = ("linear_accuracy", "macro_auc", "knn_accuracy")
+HEADING = (
+    "| method | encoder | seeds | images | accuracy | untrained | difference | macro AUC | untrained | difference "
+    "| kNN (untrained) | RankMe | the encoder is |"
+)
+
+
+def collect_probes(root: Path, protocol: SSLProtocol, seeds: int) -> list[dict[str, Any]]:
+    """A row for each data, encoder and method; `seeds` 0 for one not reached.
+
+    Returns:
+        `linear_accuracy`, `macro_auc` (of the linear probe) and `knn_accuracy`, means of the seeds; the same under
+        `untrained`; `gain`, as `results.gain` gives it; of each seed `feature_rank`, `alignment`, `uniformity` and
+        `collapse` (words, "" for none).
+    """
+    return [
+        _row(root, place, method, max(seeds, len(SEEDS)))
+        for place in protocol.places("ssl")
+        for method in protocol.methods
+    ]
+
+
+def _row(root: Path, place: tuple[str, str], method: str, seeds: int) -> dict[str, Any]:
+    runs = finished(root, (pretraining_folder(*place, seed, method) for seed in range(seeds)))
+    row: dict[str, Any] = {"data": place[0], "encoder": place[1], "method": method, "seeds": len(runs)}
+    if not runs:
+        return row
+    metrics = [run.metrics for run in runs]
+    return {
+        **row,
+        "images": images(runs),
+        **{name: mean_of_seeds([part[name] for part in metrics]) for name in FIGURES},
+        "untrained": {name: mean_of_seeds([part["untrained"][name] for part in metrics]) for name in FIGURES},
+        "gain": gain(runs, runs, "probability", "untrained_probability"),
+        "feature_rank": [part["feature_rank"] for part in metrics],
+        "alignment": [part["alignment"] for part in metrics],
+        "uniformity": [part["uniformity"] for part in metrics],
+        "collapse": [part["collapse"] if part["collapsed"] else "" for part in metrics],
+    }
+
+
+def collect_control(root: Path) -> dict[str, Any]:
+    """The run that must collapse: whether it was reported, and in which words."""
+    runs = finished(root, [control_folder(0)])
+    if not runs:
+        return {}
+    metrics = runs[0].metrics
+    names = (*FIGURES, "feature_rank", "collapsed", "collapse")
+    return {**{name: metrics[name] for name in names}, "gain": gain(runs, runs, "probability", "untrained_probability")}
+
+
+def probes_as_markdown(rows: Sequence[Mapping[str, Any]], presets: Mapping[str, str]) -> list[str]:
+    """A table for each data.
+
+    Args:
+        presets: data -> name of the preset.
+    """
+    lines: list[str] = []
+    for data in dict.fromkeys(row["data"] for row in rows):
+        there = [row for row in rows if row["data"] == data]
+        heading = f"### {Data.named(data)}: `{presets[data]}`"
+        if not any(row["seeds"] for row in there):
+            lines += [heading, "", "Not reached.", ""]
+            continue
+        lines += [heading, "", HEADING, "|" + "---|" * HEADING[1:].count("|")]
+        lines += [_line(row) for row in shown(there)]
+        lines += ["", *_verdicts(there), ""]
+    return lines
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    start = f"| {row['method']} | {row['encoder']} "
+    if not row["seeds"]:
+        return start + "| not reached |" + " |" * 10
+    untrained, gains = row["untrained"], row["gain"]
+    ranks = ", ".join(f"{rank:.1f}" for rank in row["feature_rank"])
+    return start + (
+        f"| {row['seeds']} | {row['images']['images_seen']:,} "
+        f"| {words(row['linear_accuracy'], 3)} | {untrained['linear_accuracy']['value']:.3f} "
+        f"| {signed(gains['accuracy'])} | {words(row['macro_auc'], 3)} | {untrained['macro_auc']['value']:.3f} "
+        f"| {signed(gains['macro_auc'])} "
+        f"| {row['knn_accuracy']['value']:.3f} ({untrained['knn_accuracy']['value']:.3f}) | {ranks} "
+        f"| {gains['macro_auc']['verdict']}{', collapsed' if any(row['collapse']) else ''} |"
+    )
+
+
+def _verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """In words, null results too: which encoders are better than untrained, by the AUC of the linear probe."""
+    said = {"better": "better than the untrained one", "undecided": "no different, as far as these runs can tell",
+            "worse": "worse than the untrained one"}  # fmt: skip
+    lines = []
+    for verdict, meaning in said.items():
+        names = [
+            f"{row['method']} ({row['encoder']})"
+            for row in rows
+            if row["seeds"] and row["gain"]["macro_auc"]["verdict"] == verdict
+        ]
+        lines.append(f"- {meaning}: {', '.join(names) or 'none'}")
+    return lines
+
+
+def collapse_words(rows: Sequence[Mapping[str, Any]], control: Mapping[str, Any], name: str) -> list[str]:
+    """Which runs collapsed, and whether the control did.
+
+    Args:
+        name: of the control.
+    """
+    runs = sum(row["seeds"] for row in rows)
+    fell = [
+        f"- {row['method']} ({row['encoder']}, {Data.named(row['data'])}): {reason}"
+        for row in rows
+        if row["seeds"]
+        for reason in row["collapse"]
+        if reason
+    ]
+    lines = [f"Of {runs} pretrained encoders {len(fell) or 'none'} collapsed{':' if fell else '.'}", "", *fell]
+    if not control:
+        return [*lines, f"The control, {name}: not reached."]
+    ending = (
+        f"is reported as collapsed, as it must be: {control['collapse']}"
+        if control["collapsed"]
+        else "is NOT reported as collapsed, though it should be: what is said above of the others means little"
+    )
+    return [
+        *lines,
+        f"The control, {name}, {ending} (RankMe {control['feature_rank']:.1f}, accuracy of its linear probe "
+        f"{words(control['linear_accuracy'], 3)}).",
+    ]

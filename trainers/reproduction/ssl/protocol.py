@@ -1,0 +1,177 @@
+"""Self-supervised learning for lenses (NeurIPS ML4PS 2023): contrastive, BYOL, SimSiam, DINO, and the axion's mass.
+
+A row of the recipe is a task, data and an encoder, "ssl paper_b vit", and stands for all methods. `ssl` pretrains, and
+sets the linear probe of the encoder beside that of the untrained one; `classify` and `regress` fine-tune it, and train
+the same network from scratch under the method's own augmentation. In paper mode images are of the published recipes, in
+stored sets of the paper's size; in honest mode they are streams of varied lenses. Beside them a control that must
+collapse, and views that are simulated against views that are made from one image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from trainers.reproduction.budget import Level
+from trainers.reproduction.cell import Cell
+from trainers.reproduction.protocol import Protocol, Report, store
+from trainers.reproduction.ssl.detectability import simulate_detectability
+from trainers.reproduction.ssl.names import (
+    PRETRAINING,
+    SEEDS,
+    comparison_folder,
+    control_folder,
+    pretraining_folder,
+    scratch_folder,
+    task_folder,
+)
+from trainers.reproduction.ssl.report import report
+
+TASKS = ("ssl", "classify", "regress")
+
+
+class Row(NamedTuple):
+    """A line of the recipe's `rows`."""
+
+    task: str
+    data: str
+    encoder: str
+
+
+class SSLProtocol(Protocol):
+    """Rows are tasks, data and encoders, each with all methods; beside them the control and the two kinds of views."""
+
+    name = "ssl"
+    paper = "NeurIPS ML4PS 2023"
+    subject = "self-supervised learning for lenses"
+
+    def prepare(self, root: Path, progress: bool = True) -> None:
+        """Simulates the stored sets of the paper's size, and detectability, if they are not there yet."""
+        for row in self._rows(len(self.rows)):
+            options = self.recipe["data"][row.data]
+            if options.get("data"):
+                store(Path(options["data"].format(root=root)), options["preset"], self.recipe["stored"], progress)
+        comparison = self.recipe["comparison"]
+        for data in comparison["data"]:
+            preset = self.recipe["data"][data]["preset"]
+            simulate_detectability(root, data, preset, comparison["detectability"], progress)
+
+    def cells(self, level: Level) -> list[Cell]:
+        """Every run of a level, those first that must be done."""
+        runs = {cell.name: cell for cell in self._must()}
+        for seed in range(level.seeds):
+            for row in self._rows(level.rows):
+                for cell in self._row(row, seed):
+                    runs.setdefault(cell.name, cell)
+        return list(runs.values())
+
+    def must(self, cell: Cell) -> bool:
+        """Whether a run is done however late it is: the first rows with three seeds, the control, the comparison."""
+        return cell.name in self._needed
+
+    def report(self, root: Path, level: Level) -> Report:
+        """Evaluates the runs that are done, and draws the figures."""
+        return report(root, self, level)
+
+    @cached_property
+    def _needed(self) -> frozenset[str]:
+        return frozenset(cell.name for cell in self._must())
+
+    @property
+    def methods(self) -> list[str]:
+        """Their names, in the order of the recipe."""
+        return list(self.recipe["methods"])
+
+    def augmentation(self, task: str, method: str) -> str:
+        """Under which "classify" or "regress" sees its images: the method's own, or what the recipe has instead."""
+        replaced: Mapping[str, str] = self.recipe["augment"][task]
+        return replaced.get(method, method)
+
+    def places(self, task: str) -> list[tuple[str, str]]:
+        """Data and encoder of the rows with this task, in their order."""
+        return [(row.data, row.encoder) for row in self._rows(len(self.rows)) if row.task == task]
+
+    def _rows(self, count: int) -> list[Row]:
+        rows = [Row(*line.split()) for line in self.rows[:count]]
+        for row in rows:
+            if row.task not in TASKS:
+                raise KeyError(f"{row.task} in a row; the tasks are {', '.join(TASKS)}")
+        return rows
+
+    def _must(self) -> Iterator[Cell]:
+        for row in self._rows(self.recipe["must"]):
+            for seed in SEEDS:
+                yield from self._row(row, seed)
+        yield self._control()
+        yield from self._comparison()
+
+    def _row(self, row: Row, seed: int) -> Iterator[Cell]:
+        for method in self.methods:
+            yield self._pretraining(row, seed, method)
+            if row.task != "ssl":
+                yield from self._task(row, seed, method)
+
+    def _pretraining(self, row: Row, seed: int, method: str) -> Cell:
+        # Simulating costs little beside training, so that one kind stands for all data; a run that takes longer after
+        # all, and need not be done, is left out when its time comes.
+        return self._cell(
+            pretraining_folder(row.data, row.encoder, seed, method), "ssl", f"ssl {method} {row.encoder}", row.data,
+            # another stream than that of fine-tuning: no image is seen in both
+            PRETRAINING + seed, {**self._encoder(row.encoder), **self._method(method)},
+        )  # fmt: skip
+
+    def _task(self, row: Row, seed: int, method: str) -> Iterator[Cell]:
+        """From scratch and from the encoder: with equal steps, images and augmentation."""
+        data, encoder = row.data, row.encoder
+        kind, augmentation = f"{row.task} {encoder}", self.augmentation(row.task, method)
+        options = {"augment": augmentation}
+        scratch = scratch_folder(data, encoder, seed, augmentation, row.task)
+        yield self._cell(scratch, row.task, kind, data, seed, {**self._encoder(encoder), **options})
+        yield self._cell(
+            task_folder(data, encoder, seed, method, row.task), row.task, kind, data, seed, options,
+            after=pretraining_folder(data, encoder, seed, method),
+        )  # fmt: skip
+
+    def _control(self) -> Cell:
+        first, options = self._rows(1)[0], dict(self.recipe["control"])
+        more = {**self._encoder(first.encoder), **self._method(options["method"]), **options}
+        kind = f"ssl {options['method']} {first.encoder}"
+        return self._cell(control_folder(0), "ssl", kind, first.data, PRETRAINING, more)
+
+    def _comparison(self) -> Iterator[Cell]:
+        recipe = self.recipe["comparison"]
+        streamed = {"stream": True, "data": None, "images": None}  # a stored image cannot be simulated anew
+        shared = {**streamed, **self._encoder(recipe["encoder"]), **self._method(recipe["method"])}
+        for seed in SEEDS:
+            for data in recipe["data"]:
+                for views, options in recipe["views"].items():
+                    yield self._cell(
+                        comparison_folder(data, seed, views), "ssl", f"{views} {data}", data, PRETRAINING + seed,
+                        {**shared, **options}, steps="comparison",
+                    )  # fmt: skip
+
+    def _encoder(self, name: str) -> Mapping[str, Any]:
+        return self.recipe["encoders"][name]
+
+    def _method(self, name: str) -> dict[str, Any]:
+        return {"method": name, **self.recipe["methods"][name]}
+
+    def _cell(
+        self,
+        name: str,
+        trainer: str,
+        kind: str,
+        data: str,
+        seed: int,
+        more: Mapping[str, Any],
+        after: str | None = None,
+        steps: str | None = None,
+    ) -> Cell:
+        recipe = self.recipe
+        own = recipe[trainer]
+        mode = data.partition("_")[0]
+        # what comes later is the more particular
+        options = {"seed": seed, **recipe["all"], **recipe["data"][data], **own.get("all", {}), **own.get(mode, {})}
+        return Cell(name, trainer, kind, recipe["steps"][steps or trainer], {**options, **more}, after)

@@ -1,0 +1,109 @@
+"""Everything that the runs show, in the order of `table.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainers.reproduction.budget import Level
+from trainers.reproduction.estimates import DIFFERENCES, INTERVALS
+from trainers.reproduction.protocol import Report
+from trainers.reproduction.ssl.axion_mass import axion_mass_as_markdown, collect_axion_mass
+from trainers.reproduction.ssl.classification import classification_as_markdown, collect_classification
+from trainers.reproduction.ssl.figures import draw_axion_mass, draw_table, draw_views
+from trainers.reproduction.ssl.names import PRETRAINED, SUPERVISED
+from trainers.reproduction.ssl.probes import collapse_words, collect_control, collect_probes, probes_as_markdown
+from trainers.reproduction.ssl.views import compare_views, views_as_markdown
+
+if TYPE_CHECKING:
+    from trainers.reproduction.ssl.protocol import SSLProtocol
+
+PICTURES = ("table.png", "predicted.png", "simulate_or_augment.png")
+
+
+def report(root: Path, protocol: SSLProtocol, level: Level) -> Report:
+    """Probes, collapse, tables of classes and of the axion's mass, views; draws the `PICTURES` of what is done."""
+    probes = collect_probes(root, protocol, level.seeds)
+    control = collect_control(root)
+    classes = collect_classification(root, protocol, level.seeds)
+    masses = collect_axion_mass(root, protocol, level.seeds)
+    comparisons = compare_views(root, protocol)
+    presets = {name: options["preset"] for name, options in protocol.recipe["data"].items()}
+    drawings: dict[str, tuple[bool, Callable[[Path], None]]] = {
+        "table.png": (any(row["seeds"] for row in [*probes, *classes]), lambda p: draw_table(p, probes, classes)),
+        "predicted.png": (any(row["seeds"] for row in masses), lambda p: draw_axion_mass(p, masses)),
+        "simulate_or_augment.png": (any(c["views"] for c in comparisons), lambda p: draw_views(p, comparisons)),
+    }
+    for name, (reached, draw) in drawings.items():
+        if reached:
+            draw(root / name)
+    for row in masses:  # they are in the runs' predictions.npz
+        for begins in (PRETRAINED, SUPERVISED):
+            for points in ("truth", "predicted"):
+                row.get(begins, {}).pop(points, None)
+    results = {
+        "probes": probes,
+        "control": control,
+        "classification": classes,
+        "axion_mass": masses,
+        "views": comparisons,
+    }
+    lines = [
+        "## Linear probes, beside the untrained encoder's",
+        "",
+        "Logistic regression on frozen features of the validation images, judged on the test images. The last column "
+        f"is of the AUC. {DIFFERENCES}",
+        "",
+        *probes_as_markdown(probes, presets),
+        "## Collapse",
+        "",
+        *collapse_words(probes, control, _control(protocol)),
+        "",
+        "## Classes, fine-tuned: macro AUC",
+        "",
+        "Supervised: the same network from scratch, under the same augmentation, with the same steps.",
+        "",
+        *classification_as_markdown(classes),
+        "## The axion's mass",
+        "",
+        "Log10 of the mass, standardised, on images of that class; both columns under the same augmentation "
+        f"({_augmentations(protocol)}). {DIFFERENCES}",
+        "",
+        *axion_mass_as_markdown(masses),
+        "## Views that are simulated or augmented, at equal steps and batches",
+        "",
+        _comparison(protocol),
+        "",
+        *views_as_markdown(comparisons, presets),
+    ]
+    introduction = f"Figures are of test images, by the checkpoint that was best in validation. {INTERVALS}"
+    return Report(results, introduction, lines, [name for name in PICTURES if drawings[name][0]])
+
+
+def _control(protocol: SSLProtocol) -> str:
+    recipe = protocol.recipe["control"]
+    without = " and ".join(name for name, value in recipe.items() if value is False)
+    more = [f"{name} {value}" for name, value in recipe.items() if name != "method" and value is not False]
+    return f"{recipe['method']} without {without}" + (f" ({', '.join(more)})" if more else "")
+
+
+def _augmentations(protocol: SSLProtocol) -> str:
+    return ", ".join(f"{method}: {protocol.augmentation('regress', method)}" for method in protocol.methods)
+
+
+def _comparison(protocol: SSLProtocol) -> str:
+    recipe = protocol.recipe["comparison"]
+    kinds = "; ".join(
+        f"{views}: " + ", ".join(f"{name} {_said(value)}" for name, value in options.items())
+        for views, options in recipe["views"].items()
+    )
+    return (
+        f"{recipe['method']}, {recipe['encoder']}, three seeds ({kinds}). Both see as many lenses, once each, and as "
+        "many views; simulated ones are rendered twice. Detectability is that of the first "
+        f"{recipe['detectability']} test images. Images and seeds are resampled."
+    )
+
+
+def _said(value: object) -> str:
+    return " and ".join(value) if isinstance(value, list) else str(value)
