@@ -107,6 +107,8 @@ class LensStream(IterableDataset[Batch]):
         Raises:
             ParameterError, UnknownNameError, PresetError: as those two; ParameterError also for no part and no change.
         """
+        if not parts and number != 1:
+            raise ParameterError(f"number = {number} is that of parts drawn anew, and there are none. Fix: name parts.")
         made = copy.copy(self)  # as for another process: without what is recorded
         made._in_workers = torch.zeros_like(self._in_workers).share_memory_()
         if parts or not overrides:

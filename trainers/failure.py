@@ -88,6 +88,8 @@ def remake(config: DataConfig, source: Source, index: Sequence[int]) -> tuple[st
     words += [word for change in config.set for word in ("--set", change)]
     words += ["--device", made.device.type, "--out", "batch.png"]
     arguments = [repr(config.preset), f"seed={config.seed}", f"device={made.device.type!r}"]
+    if made.label is not None:
+        arguments.append(f"label={made.label!r}")
     if made.outputs != ("image",):
         arguments += [f"outputs={made.outputs!r}", f"hr_factor={made.hr_factor}"]
     override = f".override({lensgen.parse_overrides(config.set)!r})" if config.set else ""
@@ -95,7 +97,8 @@ def remake(config: DataConfig, source: Source, index: Sequence[int]) -> tuple[st
     code = f"import lensgen; simulator = lensgen.Simulator({', '.join(arguments)}){override}; batch = simulator{again}"
     if twin is not None:
         code += f"; second = simulator{twin}{again}"
-    return f"preset {config.preset}", [shlex.join(map(str, words)), code]
+    # a preview has images of all classes
+    return f"preset {config.preset}", [*([shlex.join(map(str, words))] if made.label is None else []), code]
 
 
 def as_ranges(numbers: Sequence[int]) -> str:

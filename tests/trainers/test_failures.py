@@ -125,6 +125,14 @@ def test_truth_that_a_trainer_asked_for_is_in_the_command():
     assert scope["batch"].maps["image_hr"].shape[-1] == 4 * scope["batch"].image.shape[-1]
 
 
+def test_a_stream_of_one_class_is_made_again():
+    stream = lensgen.LensStream("model_a", 4, seed=3, device="cpu", engine="torch", label="axion")
+    _, (code,) = remake(DataConfig(stream=True, seed=3), stream, [8, 9, 10, 11])
+    scope = {}
+    exec(code, scope)
+    assert scope["batch"].label.tolist() == [2] * 4 and scope["batch"].index.tolist() == [8, 9, 10, 11]
+
+
 def test_ranges():
     assert as_ranges([3, 1, 2, 7]) == "1-3, 7" and as_ranges(np.arange(5).tolist()) == "0-4" and as_ranges([]) == ""
     assert re.fullmatch(r"1000000000000-1000000000001", as_ranges([10**12, 10**12 + 1]))

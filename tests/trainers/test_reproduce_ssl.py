@@ -63,10 +63,11 @@ def test_test_images_and_those_of_the_paper_fit_into_the_stored_set(path):
     every = sum(held[part] for part in ("fit", "score", "test"))
     images = next(data["images"] for data in recipe["data"].values() if "images" in data)
     assert images + every <= recipe["stored"]
-    # a third of the images has a mass; five deviations of how many those are among so many
-    assert 3 * (mass["test"] + 5 * mass["test"] ** 0.5) <= every
-    there = recipe["stored"] / 3 - 5 * recipe["stored"] ** 0.5 / 2
-    assert recipe["regress"]["paper"]["images"] + sum(mass[part] for part in ("fit", "score", "test")) <= there
+    # a third of the images has a mass, give or take five deviations: encoders were pretrained on none of them
+    measured = sum(mass[part] for part in ("fit", "score", "test"))
+    assert measured <= every / 3 - 5 * (2 / 9 * every) ** 0.5
+    there = recipe["stored"] / 3 - 5 * (2 / 9 * recipe["stored"]) ** 0.5
+    assert recipe["regress"]["paper"]["images"] + measured <= there
 
 
 @pytest.mark.parametrize("path", RECIPE_FILES, ids=lambda path: path.stem)
@@ -210,10 +211,7 @@ def test_conclusions_follow_from_the_runs_null_results_too(made):
     assert "better than the untrained one: byol (vit)" in text
     assert "no different, as far as these runs can tell: simclr (vit)" in text
     assert "Of 6 pretrained encoders none collapsed." in text
-    assert (
-        "byol without ema and predictor (head_norm layer), is reported as collapsed, as it must be: all projections are"
-        in text
-    )
+    assert "byol without ema and predictor, is reported as collapsed, as it must be: all projections are" in text
     classes = {row["method"]: row for row in report.results["classification"] if row["data"] == "paper_b"}
     assert classes["byol"]["gain"]["macro_auc"]["verdict"] == "better"
     assert classes["simclr"]["gain"]["macro_auc"]["verdict"] == "undecided"

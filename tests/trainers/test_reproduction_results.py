@@ -1,6 +1,7 @@
 """What is concluded from runs: differences of pairs, means of seeds, costs, and stored sets against the stream."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def test_the_difference_of_two_classifiers_has_its_sign_and_its_size():
     other = auc_difference(ranks["poor"], ranks["good"], label)
     assert other["value"] == pytest.approx(-gap["value"]) and other["high"] < 0
     same = auc_difference(ranks["good"], ranks["good"], label)
-    assert same["low"] < 0 < same["high"] and same["value"] == 0
+    assert same == {"value": 0, "low": 0, "high": 0}  # pair by pair
 
 
 def test_pairs_tell_what_the_spread_of_images_hides_and_seeds_count():
@@ -49,6 +50,16 @@ def test_pairs_tell_what_the_spread_of_images_hides_and_seeds_count():
     # the seeds of one method lie on both sides of the other: what one pair is sure of, three are not
     apart = mean_difference([images + 2, images - 1, images], [images, images + 0.1, images - 0.1])
     assert apart["low"] < 0 < apart["high"]
+
+
+def test_the_interval_of_three_seeds_holds_what_it_says():
+    """Where seeds differ by more than images: the truth is 0, and is to be inside 95 times in 100."""
+    rng, held = np.random.default_rng(1), 0
+    for _ in range(200):
+        one, other = ([rng.normal(0, 1) + rng.normal(0, 0.1, 10) for _ in range(3)] for _ in range(2))
+        gap = mean_difference(one, other)
+        held += gap["low"] < 0 < gap["high"]
+    assert held / 200 > 0.91
 
 
 def write_row(root, mode, row, seed, auc, psnr):
@@ -72,22 +83,23 @@ def write_row(root, mode, row, seed, auc, psnr):
 
 
 def test_rows_and_conclusions_follow_from_the_runs(tmp_path):
-    for seed in (0, 1):
-        write_row(tmp_path, "paper", "scratch", seed, 0.6, 30 + seed)
+    for seed in (0, 1, 2):
+        write_row(tmp_path, "paper", "scratch", seed, 0.6, 30 + 0.1 * seed)
         write_row(tmp_path, "paper", "mask_0.9", seed, 0.9, 33)
     write_row(tmp_path, "paper", "mask_0.5", 0, 0.8, 34)  # of this row one seed only
     protocol = MAEProtocol({"rows": ["scratch", 0.5, 0.9], "modes": {"paper": {}, "honest": {}}})
-    rows = {(row["mode"], row["row"]): row for row in collect(tmp_path, protocol, Level(1.0, 2, 3))}
+    rows = {(row["mode"], row["row"]): row for row in collect(tmp_path, protocol, Level(1.0, 3, 3))}
     scratch = rows["paper", "scratch"]
-    assert scratch["seeds"] == 2 and rows["paper", "0.5"]["seeds"] == 1 and rows["honest", "0.9"]["seeds"] == 0
-    assert scratch["psnr"] == {"value": 30.5, "low": 29.0, "high": 32.0}
+    assert scratch["seeds"] == 3 and rows["paper", "0.5"]["seeds"] == 1 and rows["honest", "0.9"]["seeds"] == 0
+    half = math.hypot(1.0, 4.3027 * 0.1 / 3**0.5)  # of the images, and Student's t of three seeds' standard error
+    assert scratch["psnr"] == pytest.approx({"value": 30.1, "low": 30.1 - half, "high": 30.1 + half}, abs=1e-3)
     assert scratch["images"]["classify"] == 640 and scratch["images"]["classify_distinct"] == 600
     found = {(c["one"], c["other"], c["figure"]): c for c in conclusions(tmp_path, rows.values())}
     assert found["0.9", "scratch", "macro_auc"]["verdict"] == "above"
     assert found["0.9", "scratch", "psnr"]["verdict"] == "above"
     assert found["0.9", "0.5", "psnr"]["verdict"] == "below"
-    assert found["0.9", "0.5", "psnr"]["seeds"] == 1 and found["0.9", "scratch", "psnr"]["seeds"] == 2
-    assert found["0.9", "scratch", "psnr"]["value"] == pytest.approx(2.5, abs=0.05)
+    assert found["0.9", "0.5", "psnr"]["seeds"] == 1 and found["0.9", "scratch", "psnr"]["seeds"] == 3
+    assert found["0.9", "scratch", "psnr"]["value"] == pytest.approx(2.9, abs=0.05)
 
 
 def test_what_a_run_costs_is_split_into_steps_and_the_rest(tmp_path):

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from trainers.reproduction.paired import seed_slack
+
 Estimate = dict[str, float]
 INTERVALS = (
-    "A figure is the mean of the seeds; its interval, in brackets, reaches from the lowest to the highest end of the "
-    "seeds' 95 % bootstrap intervals over the test images."
+    "A figure is the mean of the seeds; its 95 % interval, in brackets, is that of a bootstrap over the test images "
+    "and, by Student's t, of other seeds; with one seed, of this network alone."
 )
 DIFFERENCES = (
-    "95 % intervals by bootstrap over the images and the seeds; with one network each they are of these two networks, "
-    "and say nothing of how other seeds would have come out."
+    "95 % intervals by bootstrap over the images and, by Student's t of the differences between networks of the same "
+    "seed, over seeds; with one network each they are of these two networks, and say nothing of how other seeds would "
+    "have come out."
 )
 
 
 def mean_of_seeds(parts: Sequence[Mapping[str, float]]) -> Estimate:
-    """The mean of some estimates, from the lowest lower to the highest upper end.
+    """The mean of some estimates, one of each seed, whose intervals are over the same test images.
 
-    That is wider than the interval of the mean would be.
+    The interval has the images' share, on average over the seeds, and that of other seeds (`seed_slack`).
     """
-    return {
-        "value": float(np.mean([part["value"] for part in parts])),
-        "low": min(part["low"] for part in parts),
-        "high": max(part["high"] for part in parts),
-    }
+    value = float(np.mean([part["value"] for part in parts]))
+    slack = seed_slack([part["value"] for part in parts])
+    below, above = (float(np.mean([abs(part[end] - part["value"]) for part in parts])) for end in ("low", "high"))
+    return {"value": value, "low": value - math.hypot(below, slack), "high": value + math.hypot(above, slack)}
 
 
 def words(estimate: Mapping[str, float], digits: int) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.stats import rankdata
+from scipy.stats import rankdata, t
 
 from trainers.metrics import aucs_of_ranks
 
@@ -20,8 +21,10 @@ def dense_ranks(probability: np.ndarray) -> np.ndarray:
 def auc_difference(one: Sequence[np.ndarray], other: Sequence[np.ndarray], label: np.ndarray) -> dict[str, float]:
     """Mean macro AUC of some networks minus that of others; `value` and the 95 % interval `low`, `high`.
 
-    The interval is a bootstrap over the test images and over the networks of each side, one for each seed. With one
-    network a side it is of these two networks alone, and says nothing of how others would have come out.
+    Networks are paired: number k of both sides has the same seed, and so the same images in training. The interval is
+    that of a bootstrap over the test images and, by Student's t of the pairs' differences, of other seeds, the two
+    added as independent errors: a bootstrap over three seeds would hold the truth three times in four. With one network
+    a side it is of these two networks alone, and says nothing of how others would have come out.
 
     Args:
         one, other: of each network the `dense_ranks` `[N, K]` of the same N images.
@@ -41,8 +44,14 @@ def rmse_difference(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> d
 
 
 def mean_estimate(one: Sequence[np.ndarray]) -> dict[str, float]:
-    """The mean itself of a figure `[N]` of each network, with the interval over images and networks."""
-    return mean_difference(one, [np.zeros(len(one[0]))])
+    """The mean itself of a figure `[N]` of each network, with the interval over images and seeds."""
+    return mean_difference(one, [np.zeros(len(one[0]))] * len(one))
+
+
+def seed_slack(values: Sequence[float]) -> float:
+    """Half of the 95 % interval of the mean over seeds, by Student's t; 0 for one seed, of which nothing is known."""
+    count = len(values)
+    return float(t.ppf(0.975, count - 1) * np.std(values, ddof=1) / count**0.5) if count > 1 else 0.0
 
 
 def _difference(
@@ -50,18 +59,14 @@ def _difference(
 ) -> dict[str, float]:
     rng, size = np.random.default_rng(0), len(one[0])
 
-    def gap(rows: np.ndarray, ones: np.ndarray, others: np.ndarray) -> float:
-        # a network that was drawn twice is worked out once
-        sides = []
-        for networks, drawn in ((one, ones), (other, others)):
-            values = {number: figure(networks[number], rows) for number in set(drawn.tolist())}
-            sides.append(np.mean([values[number] for number in drawn.tolist()]))
-        return float(sides[0] - sides[1])
+    def gaps(rows: np.ndarray) -> list[float]:
+        return [figure(a, rows) - figure(b, rows) for a, b in zip(one, other, strict=True)]
 
-    gaps = [
-        gap(rng.integers(0, size, size), rng.integers(0, len(one), len(one)), rng.integers(0, len(other), len(other)))
-        for _ in range(_RESAMPLES)
-    ]
-    low, high = np.nanquantile(gaps, [0.025, 0.975])
-    value = gap(np.arange(size), np.arange(len(one)), np.arange(len(other)))
-    return {"value": value, "low": float(low), "high": float(high)}
+    each = gaps(np.arange(size))
+    value, slack = float(np.mean(each)), seed_slack(each)
+    low, high = np.nanquantile([np.mean(gaps(rng.integers(0, size, size))) for _ in range(_RESAMPLES)], [0.025, 0.975])
+    return {
+        "value": value,
+        "low": value - math.hypot(value - float(low), slack),
+        "high": value + math.hypot(float(high) - value, slack),
+    }
