@@ -6,13 +6,14 @@ Dimensional collapse: they vary along one direction alone (Jing et al. 2022, arX
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from trainers.probes import effective_rank, unit
 
 LEAST_DEVIATION = 0.2  # a mean cosine of .96 between different images; healthy runs come to a deviation of .4 to 1
+FALLEN = 0.5  # of what it was before; untrained networks too may give all images nearly the same
 LEAST_RANK = 1.5  # 1 is a line
 
 
@@ -32,13 +33,25 @@ def spread(projections: np.ndarray) -> dict[str, float]:
     }
 
 
-def collapse(figures: Mapping[str, float]) -> str:
-    """In words what has collapsed, by the figures of `spread`; "" if nothing has."""
+def spreads(figures: Mapping[str, float]) -> bool:
+    """Whether the projections of different images are apart, by the figures of `spread`."""
+    return figures["projection_deviation"] >= LEAST_DEVIATION
+
+
+def collapse(figures: Mapping[str, float], before: Sequence[float]) -> str:
+    """In words what has collapsed, by the figures of `spread`; "" if nothing has.
+
+    Args:
+        before: `projection_deviation` at earlier steps, that of the untrained network first. Projections that are alike
+            and never were farther apart have not collapsed: they have not spread yet.
+    """
+    if not before:
+        return ""
     deviation, rank = figures["projection_deviation"], figures["projection_rank"]
-    if deviation < LEAST_DEVIATION:
+    if not spreads(figures) and deviation < FALLEN * max(before):
         return (
-            f"the projections of different images are nearly the same: their mean cosine is {1 - deviation**2:.4f} "
-            f"(collapsed above {1 - LEAST_DEVIATION**2:.2f})"
+            f"the projections of different images have become nearly the same: their mean cosine is "
+            f"{1 - deviation**2:.4f} (collapsed above {1 - LEAST_DEVIATION**2:.2f})"
         )
     if rank < LEAST_RANK:
         return f"the projections lie along a line: their rank is {rank:.2g} (collapsed below {LEAST_RANK:g})"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
@@ -127,7 +128,7 @@ def with_twins(data: Data, config: DataConfig, change: Change) -> tuple[Data, In
     """`data` whose batches of training, `score` and test are pairs, and the transform of their second images.
 
     Raises:
-        ConfigError: a stored set, or a telescope that makes images of another shape.
+        ConfigError: a stored set, nothing that the preset draws, or a telescope that makes images of another shape.
         UnknownNameError: a part or a telescope that there is not.
     """
     if config.data is not None or data.benchmark is None:
@@ -143,12 +144,18 @@ def with_twins(data: Data, config: DataConfig, change: Change) -> tuple[Data, In
         )
     held_out = lensgen.Simulator(config.preset, config.seed, stream.simulator.device, split="val")
     second = change.of(held_out.override(lensgen.parse_overrides(config.set)))
+    seconds = second.batch(indices=data.score.index)
+    if torch.equal(seconds.image, data.score.image):
+        raise ConfigError(
+            f"--change {' '.join(change.parts)} changes nothing: {held_out.preset.name} draws no such thing, and both "
+            "images are the same; change something else, e.g. --change source."
+        )
     tested = change.of(data.benchmark.simulator)
     batches = data.test_batches
     changed = dataclasses.replace(
         data,
         source=SimulatedAhead(pairs, config.workers) if config.workers else pairs,
-        score=Pair(data.score, second.batch(indices=data.score.index)),
+        score=Pair(data.score, seconds),
         test_batches=lambda size: (Pair(batch, tested.batch(indices=batch.index)) for batch in batches(size)),
     )
     return changed, InputTransform(seen.input_scale, config.input_transform)

@@ -122,7 +122,7 @@ class SSLTask:
             "data": data.identity,
             "class_names": list(data.class_names),
         }
-        self._device, self._trained = device, False
+        self._device = device
         self.model: nn.Module = self._new_model()
 
     @property
@@ -138,10 +138,11 @@ class SSLTask:
 
     def loss(self, forward: nn.Module, batch: Batch, draws: Draws) -> Tensor:
         """The method's loss of the whole batch of all processes, after its teacher has followed the last step."""
-        self._trained = True
         options = self.config.options
         if "momentum" in options:
-            self.learner.move_teacher(cosine_schedule(draws.step, self.steps(), options["momentum"], 1.0))
+            # the steps on trial of --minutes may be more than the run has
+            step = min(draws.step, self.steps())
+            self.learner.move_teacher(cosine_schedule(step, self.steps(), options["momentum"], 1.0))
         outputs = {name: gathered(value, dim=1) for name, value in forward(self.views(batch, draws)).items()}
         return self.learner.method.loss(self.learner.criterion, outputs, options, draws)
 
@@ -166,7 +167,7 @@ class SSLTask:
             self.features, self.data.fit, self.data.score, self.data.targets, self.config.validation.neighbours
         )
         found |= geometry(self.learner, self.held_out_pair(self.data.score))
-        words = collapse(found) if self._trained else ""  # what was never trained is no collapse
+        words = collapse(found, [row["projection_deviation"] for row in validations(self.config.run.out)])
         if words:
             tqdm.write(f"warning: {words}", file=sys.stderr)
         return {**found, "collapsed": float(bool(words))}
@@ -175,10 +176,11 @@ class SSLTask:
         """Judges a checkpoint on the test images, beside the untrained encoder; writes and returns `metrics.json`."""
         checkpoint = read_checkpoint(path)
         load_weights(self.model, checkpoint)
-        last = {name: float(value) for name, value in read_table(folder / "validation.csv")[-1].items()}
+        *before, last = validations(folder)
         about = {
             "checkpoint": str(checkpoint.path), "step": checkpoint.about["step"], "method": self.config.method,
-            "collapsed": bool(last["collapsed"]), "collapse": collapse(last),
+            "collapsed": bool(last["collapsed"]), "last": last,
+            "collapse": collapse(last, [row["projection_deviation"] for row in before]),
         }  # fmt: skip
         return evaluate(
             self.learner,
@@ -215,6 +217,13 @@ class SSLTask:
         if name in OWN and name != "vit":
             return None
         return export_encoder(folder, self.learner.encoder, name, config.vit, self.data.image_shape, self.about, step)
+
+
+def validations(folder: Path | None) -> list[dict[str, float]]:
+    """The figures of all validations of a run so far; none before it has a folder."""
+    if folder is None or not (folder / "validation.csv").is_file():
+        return []
+    return [{name: float(value) for name, value in row.items()} for row in read_table(folder / "validation.csv")]
 
 
 def predict(model: SelfSupervised, transform: InputTransform, image: Tensor) -> Tensor:

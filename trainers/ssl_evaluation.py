@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from trainers.classify_evaluation import METRICS, PREDICTIONS
-from trainers.collapse import spread
+from trainers.collapse import spread, spreads
 from trainers.data import Batch, Data
 from trainers.logs import write_json
 from trainers.metrics import aucs_of_ranks, bootstrap_interval, with_mean
@@ -101,7 +101,8 @@ def as_text(metrics: Mapping[str, Any]) -> str:
                 lines.append(f"  {name:<40s} {before['value']:>12.4f}{after['value']:>12.4f}   {interval}")
         gain = metrics["gain"]["linear_accuracy"]
         lines.append(f"  gain of the linear probe {gain['value']:+.4f} ({gain['low']:+.4f} to {gain['high']:+.4f})")
-    lines.append(f"collapsed        {metrics['collapse'] or 'no'}")
+    yet = "" if spreads(metrics["last"]) else ", but the projections of different images have not spread: train longer"
+    lines.append(f"collapsed        {metrics['collapse'] or 'no' + yet}")
     return "\n".join(lines)
 
 

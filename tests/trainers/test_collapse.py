@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainers.collapse import collapse, spread
+from trainers.collapse import collapse, spread, spreads
 from trainers.probes import alignment, uniformity
 
 
@@ -17,21 +17,28 @@ def one_hot(classes, width=128, count=300):
 
 @pytest.mark.parametrize("found", [normal(), 100 * normal(), one_hot(5), one_hot(128), normal() + 1])
 def test_projections_that_tell_images_apart_have_not_collapsed(found):
-    assert collapse(spread(found)) == ""
+    assert collapse(spread(found), [1.0]) == ""
 
 
 @pytest.mark.parametrize(
     ("found", "words"),
     [
         (np.ones((300, 16)), "mean cosine is 1.0000"),
-        (np.zeros((300, 16)), "nearly the same"),
-        (normal() * 0.02 + 1, "nearly the same"),
-        (one_hot(1), "nearly the same"),
+        (np.zeros((300, 16)), "become nearly the same"),
+        (normal() * 0.02 + 1, "become nearly the same"),
+        (one_hot(1), "become nearly the same"),
         (normal()[:, :1] * np.ones(16) + 1e-3 * normal(seed=1), "along a line"),
     ],
 )
 def test_collapse_is_said(found, words):
-    assert words in collapse(spread(found))
+    assert words in collapse(spread(found), [0.1, 1.0])
+
+
+def test_what_was_never_apart_has_not_collapsed():
+    alike = spread(normal() * 0.02 + 1)
+    deviation = alike["projection_deviation"]
+    assert not spreads(alike) and collapse(alike, [deviation]) == "" and collapse(alike, []) == ""
+    assert collapse(alike, [deviation, 3 * deviation])
 
 
 def test_the_spread_of_directions_everywhere_is_one():

@@ -101,6 +101,8 @@ def test_mistakes_are_explained(stored):
         Change(())
     with pytest.raises(UnknownNameError, match="Did you mean 'source'"):
         opened(Change(("sorce",)))
+    with pytest.raises(ConfigError, match="--change psf changes nothing"):
+        opened(Change(("psf",)))
     config = DataConfig(data=stored)
     data = open_data(config, ValidationConfig(fit=30, score=12, test=20, neighbours=3), 4, CPU)
     with pytest.raises(ConfigError, match=r"stored set such as .*blobs\.npz cannot"):

@@ -164,7 +164,7 @@ class Made:
             for p in (after, before)
         ]  # fmt: skip
         metrics = {**figures[0], "untrained": figures[1], "feature_rank": 7.0, "alignment": 0.1, "uniformity": -2.0,
-                   "collapsed": bool(collapse), "collapse": collapse}  # fmt: skip
+                   "collapsed": bool(collapse), "collapse": collapse, "last": {"feature_rank": 6.5}}  # fmt: skip
         self.write(name, metrics, label=self.label, probability=after, untrained_probability=before)
 
     def classifier(self, name, auc, strength, seed):

@@ -158,6 +158,9 @@ def test_options_that_a_method_has_not_are_refused_by_name(method):
     if METHODS[method].heads.teacher != "momentum":
         with pytest.raises(ConfigError, match=f"--no-ema does nothing to --method {method}"):
             options_of(method, ema=False)
+    elif "momentum" in METHODS[method].options:
+        with pytest.raises(ConfigError, match="--momentum does nothing"):
+            options_of(method, ema=False, momentum=0.5)
 
 
 def test_values_out_of_range_and_other_norms_are_refused():

@@ -54,7 +54,7 @@ class MethodConfig(TrainerConfig):
         for name, (low, high) in OPTIONS.items():
             if getattr(self, name) is not None:
                 require(name, getattr(self, name), low, high)
-                self._require_taken(name, name in self._chosen.options)
+                self._require_taken(name, name in self.options)
         for name in ("head_hidden", "head_width"):
             if getattr(self, name) is not None:
                 require(name, getattr(self, name), 2)
@@ -87,6 +87,6 @@ class MethodConfig(TrainerConfig):
 
     @property
     def options(self) -> dict[str, float]:
-        """Each option that the method has, with its value."""
-        given = {name: getattr(self, name) for name in self._chosen.options}
-        return {name: own if given[name] is None else given[name] for name, own in self._chosen.options.items()}
+        """Each option that the method has, with its value; without a running mean there is no momentum."""
+        own = {name: value for name, value in self._chosen.options.items() if self.ema or name != "momentum"}
+        return {name: value if getattr(self, name) is None else getattr(self, name) for name, value in own.items()}

@@ -60,7 +60,7 @@ def collect_control(root: Path) -> dict[str, Any]:
     if not runs:
         return {}
     metrics = runs[0].metrics
-    names = (*FIGURES, "feature_rank", "collapsed", "collapse")
+    names = (*FIGURES, "collapsed", "collapse", "last")
     return {**{name: metrics[name] for name in names}, "gain": gain(runs, runs, "probability", "untrained_probability")}
 
 
@@ -136,8 +136,6 @@ def collapse_words(rows: Sequence[Mapping[str, Any]], control: Mapping[str, Any]
         if control["collapsed"]
         else "is NOT reported as collapsed, though it should be: what is said above of the others means little"
     )
-    return [
-        *lines,
-        f"The control, {name}, {ending} (RankMe {control['feature_rank']:.1f}, accuracy of its linear probe "
-        f"{words(control['linear_accuracy'], 3)}).",
-    ]
+    at_its_end = f"RankMe of its features at the end {control['last']['feature_rank']:.1f}"
+    at_its_best = f"accuracy of the linear probe at its best {words(control['linear_accuracy'], 3)}"
+    return [*lines, f"The control, {name}, {ending} ({at_its_end}; {at_its_best})."]
