@@ -29,11 +29,11 @@ def compare_views(root: Path, protocol: Protocol) -> list[dict[str, Any]]:
         difference from augmented views, with a verdict, and that of the accuracy in each bin.
     """
     recipe = protocol.recipe["comparison"]
-    return [_compare(root, data, list(recipe["views"])) for data in recipe["data"]]
+    return [_compare(root, data, recipe["views"]) for data in recipe["data"]]
 
 
-def _compare(root: Path, data: str, names: Sequence[str]) -> dict[str, Any]:
-    runs = {views: finished(root, (comparison_folder(data, seed, views) for seed in SEEDS)) for views in names}
+def _compare(root: Path, data: str, kinds: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    runs = {views: finished(root, (comparison_folder(data, seed, views) for seed in SEEDS)) for views in kinds}
     if not all(runs.values()):
         return {"data": data, "views": {}}
     first = runs[AUGMENT][0]
@@ -41,7 +41,11 @@ def _compare(root: Path, data: str, names: Sequence[str]) -> dict[str, Any]:
     bins = _bins(chi_square, first)
     return {
         "data": data,
-        "views": {views: _one_kind(found, chi_square, bins) for views, found in runs.items()},
+        "views": {
+            # a twin is another image of the same lens
+            views: {**_one_kind(found, chi_square, bins), "rendered_a_lens": 1 + (kinds[views]["views"] == "simulate")}
+            for views, found in runs.items()
+        },
         "untrained": {
             name: mean_of_seeds([run.metrics["untrained"][name] for run in runs[AUGMENT]])
             for name in ("linear_accuracy", "macro_auc")
@@ -104,18 +108,19 @@ def views_as_markdown(comparisons: Sequence[Mapping[str, Any]], presets: Mapping
 
 def _table(part: Mapping[str, Any]) -> list[str]:
     lines = [
-        "| views | seeds | images | accuracy of the linear probe | macro AUC | each seed |",
-        "|---|---|---|---|---|---|",
+        "| views | seeds | lenses | images rendered | accuracy of the linear probe | macro AUC | each seed |",
+        "|---|---|---|---|---|---|---|",
     ]
     for views, kind in part["views"].items():
         each = ", ".join(f"{value:.3f}" for value in kind["each_seed"])
+        lenses = kind["images"]["images_seen"]
         lines.append(
-            f"| {views} | {kind['seeds']} | {kind['images']['images_seen']:,} | {words(kind['linear_accuracy'], 3)} "
-            f"| {words(kind['macro_auc'], 3)} | {each} |"
+            f"| {views} | {kind['seeds']} | {lenses:,} | {kind['rendered_a_lens'] * lenses:,} "
+            f"| {words(kind['linear_accuracy'], 3)} | {words(kind['macro_auc'], 3)} | {each} |"
         )
     untrained = part["untrained"]
     lines.append(
-        f"| none: the untrained encoder | | | {words(untrained['linear_accuracy'], 3)} "
+        f"| none: the untrained encoder | | | | {words(untrained['linear_accuracy'], 3)} "
         f"| {words(untrained['macro_auc'], 3)} | |"
     )
     for views, gap in part["minus_augment"].items():
