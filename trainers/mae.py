@@ -180,7 +180,7 @@ def main(argv: list[str] | None = None) -> int:
                 figures = task.draw(loop.folder)
                 task.export(loop)
             trained = write_summary(loop, data, figures)["trained"]
-            if trained["masked_mse"] >= trained["mean_image_mse"]:
+            if trained["masked_mse"] >= task.mean_image_mse:
                 print("the mean image is no worse on hidden pixels: train for longer, by --minutes or --steps")
     except KeyboardInterrupt:
         say_how_to_resume("trainers.mae", loop, config.resume)
