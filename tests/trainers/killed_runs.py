@@ -80,5 +80,7 @@ def die_while_deleting(prefix):
 def limit_files(limit):
     """No file may grow beyond so many bytes."""
     import resource
+    import threading
 
+    threading.excepthook = lambda _: None  # TensorBoard's fails too, and what it says would not fit into the output
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
