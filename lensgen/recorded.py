@@ -29,10 +29,10 @@ class Recorded:
     """
 
     def __init__(self, simulator: Simulator, offsets: Tensor) -> None:
-        from lensgen_kernels import cuda  # which nobody needs on a CPU
+        from lensgen_kernels import replay  # which nobody needs on a CPU
 
         self._simulator, self._offsets = simulator, offsets
-        self._replayed = cuda.Replayed(self._work, offsets.device)
+        self._replayed = replay.Replayed(self._work, offsets.device)
 
     def _work(self, start: Tensor) -> Sequence[Tensor]:
         with checks.postponed() as noted:
@@ -74,12 +74,12 @@ def recorded(simulator: Simulator, offsets: Tensor) -> Recorded | None:
         return None
     if os.environ.get("PYTORCH_NO_CUDA_MEMORY_CACHING"):  # memory cannot be asked for while a graph is recorded
         return None
-    from lensgen_kernels import cuda
+    from lensgen_kernels import replay
 
     try:
         return Recorded(simulator, offsets)
     except LensgenError:
         return None  # an image that cannot be drawn: the stream comes to it and says so
-    except cuda.RecordingError as error:
+    except replay.RecordingError as error:
         say_once(f"batches are simulated kernel by kernel, which is slower: CUDA records no graph of them: {error}")
         return None

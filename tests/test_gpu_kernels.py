@@ -114,6 +114,8 @@ def test_on_each_of_two_devices(cuda) -> None:
 
 
 def test_recorded_work_gives_copies(cuda) -> None:
+    from lensgen_kernels.replay import Replayed
+
     device, kernel = torch.device("cuda"), cuda.Kernel(TEXT, "counted")
 
     def work(start):
@@ -121,7 +123,7 @@ def test_recorded_work_gives_copies(cuda) -> None:
         kernel.launch(device, 1, 64, 0, [out, start])
         return out, out.float() * 0.5
 
-    replayed = cuda.Replayed(work, device)
+    replayed = Replayed(work, device)
     first = replayed(10)
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):

@@ -11,14 +11,14 @@ import torch
 from lensgen import LensStream, Simulator, checks
 from lensgen.errors import ParameterError
 from lensgen.recorded import Recorded, recorded
-from lensgen_kernels import cuda
+from lensgen_kernels import replay
 from tests.test_stream_ahead import Delayed
 
 SMALL = {"grid.size": 6, "grid.supersampling": 1}
 
 
 class Graph:
-    """What `cuda.Replayed` promises: the work's memory is written anew by each call, and copies are handed out."""
+    """What `replay.Replayed` promises: the work's memory is written anew by each call, and copies are handed out."""
 
     def __init__(self, work, device) -> None:
         self._work, self.calls = work, 0
@@ -36,7 +36,7 @@ class Graph:
 
 @pytest.fixture
 def simulator(monkeypatch) -> Simulator:
-    monkeypatch.setattr(cuda, "Replayed", Graph)
+    monkeypatch.setattr(replay, "Replayed", Graph)
     made = Simulator("model_a", seed=4, device="cpu", engine="torch").override(SMALL)
     made.__dict__["fused"] = True
     return made
@@ -101,8 +101,8 @@ def test_what_is_not_recorded(simulator: Simulator, monkeypatch, capsys) -> None
     assert recorded(plain, torch.arange(4)) is None
 
     def refused(work, device):
-        raise cuda.RecordingError("operation not permitted when stream is capturing")
+        raise replay.RecordingError("operation not permitted when stream is capturing")
 
-    monkeypatch.setattr(cuda, "Replayed", refused)
+    monkeypatch.setattr(replay, "Replayed", refused)
     assert recorded(simulator, torch.arange(4)) is None
     assert "not permitted when stream is capturing" in capsys.readouterr().err

@@ -12,7 +12,7 @@ import lensgen
 from lensgen import LensStream, Simulator, load_preset
 from lensgen.batch import Batch
 from lensgen.errors import ParameterError, PresetError, UnknownNameError
-from lensgen_kernels import cuda
+from lensgen_kernels import replay
 from tests.test_recorded import Graph
 from tests.test_simulator import same
 from tests.test_stream_ahead import Delayed
@@ -152,7 +152,7 @@ def test_ahead_and_recorded(made, monkeypatch) -> None:
     """What a GPU does with small batches, played: made ahead in groups, and replayed."""
     monkeypatch.setattr(LensStream, "_lane", lambda self: Delayed())
     monkeypatch.setattr(LensStream, "_together", lambda self: 2)
-    monkeypatch.setattr(cuda, "Replayed", Graph)
+    monkeypatch.setattr(replay, "Replayed", Graph)
     played = made()
     played.simulator.__dict__["fused"] = True
     batches = list(played)

@@ -7,7 +7,7 @@ import contextlib
 import pytest
 import torch
 
-from lensgen_kernels import cuda
+from lensgen_kernels import replay
 
 DEVICE = torch.device("cuda", 0)
 
@@ -73,7 +73,7 @@ def test_replayed_work_hands_out_copies(monkeypatch) -> None:
         graph.made = graph.work(start)
         return graph.made
 
-    replayed = cuda.Replayed(work, DEVICE)
+    replayed = replay.Replayed(work, DEVICE)
     assert graph.log == [
         "wait_stream", "work", "sync error", "work", "sync default", "wait_stream", "begin", "work", "end", "record",
     ]  # fmt: skip
@@ -86,9 +86,9 @@ def test_replayed_work_hands_out_copies(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("when, what, raised", [
-    (2, "called a synchronizing CUDA operation", cuda.RecordingError),
+    (2, "called a synchronizing CUDA operation", replay.RecordingError),
     (2, "out of memory", RuntimeError),
-    (3, "operation not permitted when stream is capturing\nCUDA kernel errors", cuda.RecordingError),
+    (3, "operation not permitted when stream is capturing\nCUDA kernel errors", replay.RecordingError),
     (3, "an illegal memory access was encountered", RuntimeError),
 ])  # fmt: skip
 def test_what_cannot_be_recorded_is_told_from_what_is_broken(monkeypatch, when, what, raised) -> None:
@@ -101,7 +101,7 @@ def test_what_cannot_be_recorded_is_told_from_what_is_broken(monkeypatch, when, 
         return (start,)
 
     with pytest.raises(RuntimeError, match=what.partition("\n")[0]) as error:
-        cuda.Replayed(work, DEVICE)
+        replay.Replayed(work, DEVICE)
     assert type(error.value) is raised
     assert graph.mode == "default"
     assert ("set_stream" in graph.log) == (when == 3)  # back to the caller's
