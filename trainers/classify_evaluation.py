@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from trainers.classify_figures import draw_detectability, draw_test
+from trainers.detectability import detectability
 from trainers.errors import CheckpointError
 from trainers.frozen import FrozenImages
 from trainers.logs import write_json
@@ -23,7 +24,6 @@ METRICS = "metrics.json"
 PREDICTIONS = "predictions.npz"  # index, label and probability of each image: to compare classifiers pair by pair
 NOTHING_TO_DETECT = "no_sub"
 NO_STORED_DETECTABILITY = "--detectability is of simulated images, not of those of a stored set; leave it out."
-_TRUTH_AT_A_TIME = 32
 
 
 def require_same_kind(images: FrozenImages, about: Mapping[str, Any], path: Path) -> None:
@@ -97,12 +97,7 @@ def _by_detectability(
     images: FrozenImages, index: Tensor, right: np.ndarray, label: np.ndarray, class_names: tuple[str, ...]
 ) -> list[dict[str, float]]:
     """Accuracy against detectability of those of these images that have something to be detected."""
-    chi_square = []
-    for part in tqdm(index.split(_TRUTH_AT_A_TIME), desc="detectability", dynamic_ncols=True):
-        batch = images.truth(part, "detectability")
-        assert batch is not None, "the command line refuses it for stored sets"
-        chi_square.append(batch.maps["detectability"].flatten().cpu())
-    value = torch.cat(chi_square).numpy()
+    value = detectability(images.truth, index)
     size = len(value)
     nothing = class_names.index(NOTHING_TO_DETECT) if NOTHING_TO_DETECT in class_names else -1
     rows = (label[:size] != nothing) & np.isfinite(value)

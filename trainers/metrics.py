@@ -49,7 +49,7 @@ def classification_figures(
         ranks, label.numpy(), right, resamples=resamples, seed=seed,
     )  # fmt: skip
     estimates = [
-        _estimate(value, *interval) for value, interval in zip([*with_mean(auc), accuracy], intervals, strict=True)
+        estimate(value, *interval) for value, interval in zip([*with_mean(auc), accuracy], intervals, strict=True)
     ]
     return {
         "images": len(label),
@@ -165,6 +165,12 @@ def share(right: np.ndarray) -> dict[str, float]:
     return {"accuracy": mean, "low": max(0.0, centre - half), "high": min(1.0, centre + half), "images": size}
 
 
-def _estimate(value: float, low: float, high: float) -> dict[str, float | None]:
+def estimate(value: float, low: float, high: float) -> dict[str, float | None]:
+    """A figure and its interval as JSON can hold them: None for what is not finite."""
     numbers = {"value": value, "low": low, "high": high}
     return {name: float(number) if np.isfinite(number) else None for name, number in numbers.items()}
+
+
+def root_mean_square(error: np.ndarray) -> float:
+    """Of `[N]`."""
+    return float(np.sqrt(np.square(error).mean()))

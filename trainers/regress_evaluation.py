@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from trainers.frozen import FrozenImages
 from trainers.logs import write_json
-from trainers.metrics import bootstrap_interval
+from trainers.metrics import bootstrap_interval, root_mean_square
 from trainers.models.regressor import Scaling, predict
 from trainers.regress_figures import draw_calibration, draw_predicted
 from trainers.targets import NEAR, Target
@@ -47,7 +47,7 @@ def regression_figures(
         figures["images_near"] = int(parts["_near"].sum())
     for part, rows in parts.items():
         figures[f"rmse{target.suffix}{part}"] = _rmse(error[rows], resamples)
-        figures[f"prior_rmse{target.suffix}{part}"] = float(_root(prior - truth[rows])) if rows.any() else None
+        figures[f"prior_rmse{target.suffix}{part}"] = root_mean_square(prior - truth[rows]) if rows.any() else None
     spread = float(np.square(truth - truth.mean()).mean())
     return figures | {
         "r2": 1 - float(np.square(error).mean()) / spread if spread else None,
@@ -129,9 +129,5 @@ def as_text(figures: Mapping[str, Any], target: Target) -> str:
 def _rmse(error: np.ndarray, resamples: int) -> dict[str, float | None]:
     if not error.size:
         return {"value": None, "low": None, "high": None}
-    low, high = bootstrap_interval(_root, error, resamples=resamples)
-    return {"value": float(_root(error)), "low": float(low), "high": float(high)}
-
-
-def _root(error: np.ndarray) -> float:
-    return float(np.sqrt(np.square(error).mean()))
+    low, high = bootstrap_interval(root_mean_square, error, resamples=resamples)
+    return {"value": root_mean_square(error), "low": float(low), "high": float(high)}

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from scipy.special import erf
 from scipy.stats import norm
 
-from trainers.metrics import bootstrap_interval, share
+from trainers.metrics import bootstrap_interval, root_mean_square, share
 from trainers.targets import NEAR, Target
 
 SHOWN = 1500  # images, so that points can be told apart
@@ -102,11 +102,11 @@ def _draw_errors(
 ) -> None:
     """RMSE in the bins of the truth, beside that of the mean of the prior."""
     centres, half = (edges[1:] + edges[:-1]) / 2, np.diff(edges) / 2
-    value = np.array([_root(error[part]) for part in rows])
-    low, high = np.array([bootstrap_interval(_root, error[part], resamples=300) for part in rows]).T
+    value = np.array([root_mean_square(error[part]) for part in rows])
+    low, high = np.array([bootstrap_interval(root_mean_square, error[part], resamples=300) for part in rows]).T
     axis.errorbar(centres, value, xerr=half, yerr=np.maximum(0, [value - low, high - value]), fmt="o", color="C0",
                   markersize=4, capsize=2, label="RMSE, 95 % interval")  # fmt: skip
-    axis.plot(centres, [_root(truth[part] - prior) for part in rows], color="0.4", linestyle="--",
+    axis.plot(centres, [root_mean_square(truth[part] - prior) for part in rows], color="0.4", linestyle="--",
               label="of the prior's mean")  # fmt: skip
     unit = f" [{target.error_unit}]" if target.error_unit else ""
     axis.set(xlabel="simulated " + target.axis, ylabel="RMSE" + unit)
@@ -130,7 +130,3 @@ def _title(figures: Mapping[str, Any], target: Target) -> str:
         near, by_prior = (figures[f"{name}{target.suffix}_near"] for name in ("rmse", "prior_rmse"))
         lines.append(f"shaded, near {target.near:g} {target.unit}: {near['value']:.3f}{unit} ({by_prior:.3f})")
     return "\n".join(lines)
-
-
-def _root(error: np.ndarray) -> float:
-    return float(np.sqrt(np.square(error).mean()))

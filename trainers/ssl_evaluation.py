@@ -24,15 +24,15 @@ from tqdm import tqdm
 from trainers.classify_evaluation import METRICS, PREDICTIONS
 from trainers.collapse import spread, spreads
 from trainers.data import Batch, Data
+from trainers.detectability import detectability
 from trainers.logs import write_json
-from trainers.metrics import aucs_of_ranks, bootstrap_interval, with_mean
+from trainers.metrics import aucs_of_ranks, bootstrap_interval, estimate, with_mean
 from trainers.models.self_supervised import SelfSupervised
 from trainers.probes import alignment, effective_rank, in_chunks, uniformity
 
 INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 MOST_PAIRS = 500  # a projection may have 65,536 components, and pairs of pairs are many
 FIGURES = ("linear_accuracy", "knn_accuracy", "macro_auc")
-_TRUTH_AT_A_TIME = 32
 
 
 def evaluate(
@@ -82,7 +82,7 @@ def evaluate(
         metrics |= compare(probed[0], probed[1], found["label"])
         predictions |= {"probability": probed[0].probability, "untrained_probability": probed[1].probability}
     if detectable:
-        predictions["detectability"] = detectability(data, torch.from_numpy(found["index"][:detectable]))
+        predictions["detectability"] = detectability(data.truth, torch.from_numpy(found["index"][:detectable]))
     np.savez(folder / PREDICTIONS, **predictions)  # type: ignore[arg-type]  # its own options are none of the names
     write_json(folder / METRICS, metrics)
     return metrics
@@ -180,15 +180,10 @@ def compare(trained: Probed, untrained: Probed, label: np.ndarray, resamples: in
     values = figures(*arrays, label)
     intervals = bootstrap_interval(figures, *arrays, label, resamples=resamples)
     tables = [
-        {name: _estimate(value, *ends) for name, value, ends in zip(FIGURES, row, bounds, strict=True)}
+        {name: estimate(value, *ends) for name, value, ends in zip(FIGURES, row, bounds, strict=True)}
         for row, bounds in zip(values, intervals, strict=True)
     ]
     return {**tables[0], "untrained": tables[1], "gain": tables[2]}
-
-
-def _estimate(value: float, low: float, high: float) -> dict[str, float | None]:
-    numbers = {"value": value, "low": low, "high": high}
-    return {name: float(number) if np.isfinite(number) else None for name, number in numbers.items()}
 
 
 def geometry(model: SelfSupervised, views: Sequence[Tensor]) -> dict[str, float]:
@@ -206,13 +201,3 @@ def geometry(model: SelfSupervised, views: Sequence[Tensor]) -> dict[str, float]
         "uniformity": (uniformity(one) + uniformity(two)) / 2,
         **spread(one),
     }
-
-
-def detectability(data: Data, index: Tensor) -> np.ndarray:
-    """Of the test images `[B]` with these indices how detectable their substructure is: chi-square `[B]`."""
-    found = []
-    for part in tqdm(index.split(_TRUTH_AT_A_TIME), desc="detectability", dynamic_ncols=True):
-        batch = data.truth(part, "detectability")
-        assert batch is not None, "the command line refuses it for stored sets"
-        found.append(batch.maps["detectability"].flatten().cpu())
-    return torch.cat(found).numpy()

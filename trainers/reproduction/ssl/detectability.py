@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
+import torch
 
 import lensgen
-
-_AT_A_TIME = 32
+from trainers.detectability import detectability
 
 
 def simulate_detectability(root: Path, data: str, preset: str, images: int, progress: bool = True) -> None:
@@ -18,17 +17,12 @@ def simulate_detectability(root: Path, data: str, preset: str, images: int, prog
     if path.is_file():
         return
     test = lensgen.benchmark(preset, "test", images)
-    simulator = test.simulator.with_outputs("detectability")
-    index, chi_square = [], []
-    with tqdm(total=images, unit="image", desc=f"detectability, {preset}", disable=not progress) as bar:
-        for batch in test.batches(_AT_A_TIME):
-            found = simulator.batch(indices=batch.index).maps["detectability"]
-            index.append(batch.index.cpu().numpy())
-            chi_square.append(found.flatten().cpu().numpy())
-            bar.update(len(batch.index))
+    index = torch.cat([batch.index for batch in test.batches(images)])
+    simulator = test.simulator
+    chi_square = detectability(lambda part, *names: simulator.with_outputs(*names).batch(indices=part), index, progress)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part.npz")
-    np.savez(part, index=np.concatenate(index), detectability=np.concatenate(chi_square))
+    np.savez(part, index=index.cpu().numpy(), detectability=chi_square)
     part.replace(path)
 
 
