@@ -12,7 +12,7 @@ import shlex
 import shutil
 import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -27,7 +27,7 @@ from trainers.command_line import exit_with_message, find_recipe
 from trainers.config import require
 from trainers.errors import ConfigError
 from trainers.logs import read_table, write_json
-from trainers.reproduction.budget import Cost, Plan, choose_level
+from trainers.reproduction.budget import Cost, Level, Plan, choose_level, makespan
 from trainers.reproduction.cell import Cell
 from trainers.reproduction.mae.protocol import MAEProtocol
 from trainers.reproduction.protocol import Protocol
@@ -77,7 +77,6 @@ def reproduce(config: Reproduce, root: Path) -> None:
     protocol = open_protocol(config, root)
     spent = json.loads(elapsed.read_text()) if (elapsed := root / "elapsed.json").is_file() else 0.0
     try:
-        protocol.prepare(root, progress=True)
         runner = Runner(root, mains(protocol), protocol.recipe["processes"])
         plan = root / "plan.json"
         if not plan.exists():
@@ -98,6 +97,7 @@ def _run(config: Reproduce, protocol: Protocol, runner: Runner, decided: Plan, s
         )
     level = decided.level
     cells = protocol.cells(level)
+    protocol.prepare(root, cells)
     seconds = {cell.name: decided.costs[cell.kind].of(cell.steps_at(level.scale)) for cell in cells}
     print(
         f"{len(cells)} runs, {level.seeds} seed(s), scale {level.scale:.2g} of the protocol, about "
@@ -111,7 +111,7 @@ def _run(config: Reproduce, protocol: Protocol, runner: Runner, decided: Plan, s
 
 def mains(protocol: Protocol) -> dict[str, Main]:
     """The `main` of each trainer that the protocol runs, by the name of its module."""
-    trainers = {cell.trainer for cell in protocol.rehearsal()}
+    trainers = {cell.trainer for cell in protocol.cells(protocol.levels[0])}
     return {name: import_module(f"trainers.{name}").main for name in sorted(trainers)}
 
 
@@ -125,7 +125,7 @@ def open_protocol(config: Reproduce, root: Path) -> Protocol:
     try:
         recipe: Mapping[str, Any] = yaml.safe_load(source)
         protocol = PAPERS[config.paper](recipe)
-        protocol.rehearsal()
+        protocol.cells(protocol.levels[0])
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(
             f"{given} cannot be used as a recipe of {config.paper}: {error!r}; compare it with "
@@ -139,22 +139,40 @@ def open_protocol(config: Reproduce, root: Path) -> Protocol:
 
 
 def make_plan(config: Reproduce, protocol: Protocol, runner: Runner, spent: float = 0.0) -> Plan:
-    """Times a short run of each kind, and decides how much of the protocol is done.
+    """Times a short run of each kind that the budget may reach, and decides how much of the protocol is done.
 
     Args:
         spent: of the budget [s], before this session.
     """
+
+    def left() -> float:
+        return 60 * config.budget - spent - seconds_since_start()
+
     shutil.rmtree(runner.root / "rehearsal", ignore_errors=True)  # of a plan that was not finished
-    cells = protocol.rehearsal()
+    costs: dict[str, Cost] = {}
+    within: list[Level] = []
+    for level in reversed(protocol.levels):  # the least first
+        timed = [cell for cell in protocol.cells(level) if cell.kind in costs]
+        if within and makespan(timed, level.scale, costs, runner.processes) > left():
+            continue
+        costs |= _rehearse(protocol, runner, protocol.rehearsal(level, costs))
+        within.insert(0, level)
+    decided, estimate = choose_level(protocol.cells, within, costs, runner.processes, left())
+    return Plan(config.paper, config.budget, decided, estimate / 60, runner.processes, costs)
+
+
+def _rehearse(protocol: Protocol, runner: Runner, cells: Sequence[Cell]) -> dict[str, Cost]:
+    """Kind -> cost, by short runs."""
+    if not cells:
+        return {}
+    protocol.prepare(runner.root, cells)
     # the first run of each process reads the stored set and loads the libraries: that is not timed
     first = [dataclasses.replace(cells[0], name=f"rehearsal/first_{number}") for number in range(runner.processes)]
     every = [*first, *cells]
     took = runner.run(every, 1.0, {cell.name: 10.0 for cell in every}, "timing a short run of each kind")
     costs = {cell.kind: _cost(runner.root, cell, took[cell.name]) for cell in cells}
     shutil.rmtree(runner.root / "rehearsal")
-    left = 60 * config.budget - spent - seconds_since_start()
-    level, estimate = choose_level(protocol.cells, protocol.levels, costs, runner.processes, left)
-    return Plan(config.paper, config.budget, level, estimate / 60, runner.processes, costs)
+    return costs
 
 
 def _cost(root: Path, cell: Cell, seconds: float) -> Cost:

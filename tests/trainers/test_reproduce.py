@@ -43,7 +43,7 @@ def test_every_run_of_every_recipe_has_valid_options(path, tmp_path):
             config.data.require_one_source()
             assert config.run.steps == cell.steps_at(level.scale)
     kinds = {cell.kind for level in whole.levels for cell in whole.cells(level)}
-    assert kinds == {cell.kind for cell in whole.rehearsal()}
+    assert kinds == {cell.kind for cell in whole.rehearsal(whole.levels[0])}
 
 
 def test_scratch_and_the_two_ratios_in_both_tasks_are_always_done():

@@ -15,7 +15,8 @@ from trainers.classify import ClassifyConfig
 from trainers.command_line import RECIPES, read_recipe, with_values
 from trainers.errors import ConfigError
 from trainers.regress import RegressConfig
-from trainers.reproduction.budget import Level
+from trainers.reproduction.budget import Cost, Level
+from trainers.reproduction.runner import Runner
 from trainers.reproduction.ssl.detectability import read_detectability, simulate_detectability
 from trainers.reproduction.ssl.names import PAPER
 from trainers.reproduction.ssl.protocol import SSLProtocol
@@ -53,7 +54,7 @@ def test_every_run_of_every_recipe_has_valid_options(path, tmp_path):
         config = with_values(kind(), read_recipe(kind, tmp_path / "recipe.yaml"))
         config.data.require_one_source()
         assert config.run.steps == cell.steps_at(1.0)
-    assert {cell.kind for cell in every.values()} == {cell.kind for cell in whole.rehearsal()}
+    assert {cell.kind for cell in every.values()} == {cell.kind for cell in whole.rehearsal(whole.levels[0])}
 
 
 @pytest.mark.parametrize("path", RECIPE_FILES[1:], ids=lambda path: path.stem)
@@ -110,6 +111,44 @@ def test_what_is_always_done_is_every_probe_three_times_the_control_and_the_view
     more = whole.cells(Level(0.01, 1, 3))
     assert [cell.name for cell in more[: len(must)]] == must  # those first
     assert not any(whole.must(cell) for cell in more[len(must) :])
+
+
+def test_sets_are_stored_for_the_runs_that_are_made_and_not_for_rehearsals(tmp_path, monkeypatch):
+    stored = []
+    monkeypatch.setattr("trainers.reproduction.protocol._store", lambda path, *args: stored.append(path))
+    monkeypatch.setattr("trainers.reproduction.ssl.protocol.simulate_detectability", lambda *args: None)
+    whole = protocol()
+    whole.prepare(tmp_path, whole.rehearsal(whole.levels[0]))
+    assert not stored
+    whole.prepare(tmp_path, whole.cells(whole.levels[0]))
+    assert set(stored) == {tmp_path / "sets/model_b.h5"}
+    known = {"ssl byol vit", "classify vit"}
+    assert not known & {cell.kind for cell in whole.rehearsal(whole.levels[0], known)}
+
+
+@pytest.mark.parametrize(("minutes", "rows"), [(1, 2), (60, 4), (600, 6)])
+def test_no_run_is_timed_that_the_budget_cannot_reach(minutes, rows, tmp_path, monkeypatch):
+    recipe = yaml.safe_load(TINY.read_text())
+    rest = [row.replace("vit", "other") for row in recipe["rows"]]
+    whole = SSLProtocol(
+        {**recipe, "rows": recipe["rows"][:2] + rest[:2] + ["regress paper_b vit", "regress honest_a vit"],
+         "encoders": {**recipe["encoders"], "other": {"model": "cnn"}},
+         "levels": [{"scale": 1.0, "seeds": 1, "rows": count} for count in (6, 4, 2)]}
+    )  # fmt: skip
+    timed = []
+
+    def rehearse(protocol, runner, cells):
+        timed.extend(cell.kind for cell in cells)
+        return {cell.kind: Cost(100.0, 0.0) for cell in cells}
+
+    monkeypatch.setattr(reproduce, "_rehearse", rehearse)
+    monkeypatch.setattr(reproduce, "seconds_since_start", lambda: 0.0)
+    config = reproduce.Reproduce("ssl", budget=minutes)
+    plan = reproduce.make_plan(config, whole, Runner(tmp_path, {}, 1))
+    assert len(set(timed)) == len(timed) and set(timed) == set(plan.costs)
+    assert plan.level.rows == rows
+    # the least is always timed, and of the others those that may fit by what is known
+    assert any("other" in kind for kind in timed) == (minutes > 1)
 
 
 def test_a_paper_that_is_none_and_a_row_that_is_none(tmp_path):
@@ -245,7 +284,7 @@ def test_without_noise_there_is_no_detectability_to_compare_by(made):
 
 
 def test_detectability_is_that_of_the_test_images_and_simulated_once(tmp_path, monkeypatch):
-    simulate_detectability(tmp_path, "honest_a", "model_a", 5, progress=False)
+    simulate_detectability(tmp_path, "honest_a", "model_a", [], 5, progress=False)
     test = lensgen.benchmark("model_a", "test", 9)
     index = torch.cat([batch.index for batch in test.batches()]).numpy()
     found = read_detectability(tmp_path, "honest_a", index)
@@ -254,7 +293,7 @@ def test_detectability_is_that_of_the_test_images_and_simulated_once(tmp_path, m
     with pytest.raises(AssertionError):
         read_detectability(tmp_path, "honest_a", index + 1)
     monkeypatch.setattr(lensgen, "benchmark", lambda *args: pytest.fail("it is there already"))
-    simulate_detectability(tmp_path, "honest_a", "model_a", 5, progress=False)
+    simulate_detectability(tmp_path, "honest_a", "model_a", [], 5, progress=False)
 
 
 def test_the_papers_figures_stand_in_paper_mode_alone(made):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -61,9 +61,12 @@ class Protocol(ABC):
         """All rows, in the order in which a budget reaches them."""
         return [str(row) for row in self.recipe["rows"]]
 
-    @abstractmethod
-    def prepare(self, root: Path, progress: bool = True) -> None:
-        """Simulates the stored sets that are not there yet."""
+    def prepare(self, root: Path, cells: Sequence[Cell], progress: bool = True) -> None:
+        """Simulates the stored sets of these runs that are not there yet."""
+        for cell in cells:
+            if cell.options.get("data"):
+                path = Path(cell.options["data"].format(root=root))
+                _store(path, cell.options["preset"], self.recipe["stored"], progress)
 
     @abstractmethod
     def cells(self, level: Level) -> list[Cell]:
@@ -77,11 +80,12 @@ class Protocol(ABC):
     def report(self, root: Path, level: Level) -> Report:
         """Evaluates the runs in `root` that are done, and draws the figures there."""
 
-    def rehearsal(self) -> list[Cell]:
-        """One short run of each kind, to be timed."""
+    def rehearsal(self, level: Level, known: Container[str] = ()) -> list[Cell]:
+        """One short run of each kind that a level has and that is not `known`, to be timed."""
         first: dict[str, Cell] = {}
-        for cell in self.cells(self.levels[0]):
-            first.setdefault(cell.kind, cell)
+        for cell in self.cells(level):
+            if cell.kind not in known:
+                first.setdefault(cell.kind, cell)
         # short runs begin with nothing: that costs the same
         return [
             Cell(f"rehearsal/{kind.replace(' ', '_')}", cell.trainer, kind, _REHEARSAL_STEPS, cell.options)
@@ -122,7 +126,7 @@ class Protocol(ABC):
         print(f"\n{text}\n{root}/table.md, table.json, {', '.join(report.figures)}")
 
 
-def store(path: Path, preset: str, images: int, progress: bool) -> None:
+def _store(path: Path, preset: str, images: int, progress: bool) -> None:
     """Simulates a stored set of a preset's training images, if it is not there yet."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)

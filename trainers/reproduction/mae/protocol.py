@@ -16,7 +16,7 @@ from trainers.reproduction.budget import Level
 from trainers.reproduction.cell import Cell
 from trainers.reproduction.mae.names import COMPARISON_SEEDS, MODES, MUST, PRETRAINING, SCRATCH, SOURCES, row_folder
 from trainers.reproduction.mae.report import report
-from trainers.reproduction.protocol import Protocol, Report, store
+from trainers.reproduction.protocol import Protocol, Report
 
 
 class MAEProtocol(Protocol):
@@ -25,11 +25,6 @@ class MAEProtocol(Protocol):
     name = "mae"
     paper = "arXiv 2512.06642"
     subject = "masked autoencoders of lenses"
-
-    def prepare(self, root: Path, progress: bool = True) -> None:
-        """Simulates the stored set of the paper's size, if it is not there yet."""
-        preset = self.recipe["modes"]["paper"]["preset"]
-        store(root / "sets" / "paper_size.h5", preset, self.recipe["stored"], progress)
 
     def cells(self, level: Level) -> list[Cell]:
         """Every run of a level, those first that must be done."""

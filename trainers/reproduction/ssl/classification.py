@@ -62,35 +62,34 @@ def _paper(data: str, method: str) -> dict[str, dict[str, float]]:
 
 
 def classification_as_markdown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A table for each mode, Model A and Model B side by side; the paper's figures in paper mode alone."""
+    """A table for each mode, its models side by side; the paper's figures in paper mode alone."""
     lines: list[str] = []
     for mode in MODES:
         there = [row for row in rows if Data.named(row["data"]).mode == mode]
         if not there:
             continue
         paper = " the paper: self-supervised (supervised) |" if mode == "paper" else ""
-        heading = "| method | encoder | seeds | images |" + "".join(
-            f" {model}: {_PART}{paper}" for model in MODELS.values()
-        )
+        models = [model for model in MODELS.values() if any(Data.named(row["data"]).model == model for row in there)]
+        heading = "| method | encoder | seeds | images |" + "".join(f" {model}: {_PART}{paper}" for model in models)
         lines += [f"### {mode.capitalize()} mode", ""]
         if any(row["seeds"] for row in there):
             there = shown(there, by=("encoder",))
             lines += [heading, "|" + "---|" * heading[1:].count("|")]
             keys = dict.fromkeys((row["method"], row["encoder"]) for row in there)
-            lines += [_line(there, *key, bool(paper)) for key in keys]
+            lines += [_line(there, models, *key, bool(paper)) for key in keys]
         else:
             lines.append("Not reached.")
         lines.append("")
     return lines
 
 
-def _line(rows: Sequence[Mapping[str, Any]], method: str, encoder: str, paper: bool) -> str:
+def _line(rows: Sequence[Mapping[str, Any]], models: Sequence[str], method: str, encoder: str, paper: bool) -> str:
     found = {
         Data.named(row["data"]).model: row for row in rows if row["method"] == method and row["encoder"] == encoder
     }
     reached = [row for row in found.values() if row["seeds"]]
     counts = f"{min(row['seeds'] for row in reached)} | {reached[0]['images']['images_seen']:,}" if reached else "0 | -"
-    cells = "".join(_columns(found.get(model), paper) for model in MODELS.values())
+    cells = "".join(_columns(found.get(model), paper) for model in models)
     return f"| {method} | {encoder} | {counts} |{cells}"
 
 

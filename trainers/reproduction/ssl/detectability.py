@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,18 @@ import lensgen
 from trainers.detectability import detectability
 
 
-def simulate_detectability(root: Path, data: str, preset: str, images: int, progress: bool = True) -> None:
-    """Chi-square of the substructure of the first test images of a preset, into a file, if it is not there yet."""
+def simulate_detectability(
+    root: Path, data: str, preset: str, changes: Sequence[str], images: int, progress: bool = True
+) -> None:
+    """Chi-square of the substructure of the first test images of a preset, into a file, if it is not there yet.
+
+    Args:
+        changes: of the preset, as `--set` has them.
+    """
     path = _path(root, data)
     if path.is_file():
         return
-    test = lensgen.benchmark(preset, "test", images)
+    test = lensgen.benchmark(preset, "test", images, overrides=lensgen.parse_overrides(changes))
     index = torch.cat([batch.index for batch in test.batches(images)])
     simulator = test.simulator
     chi_square = detectability(lambda part, *names: simulator.with_outputs(*names).batch(indices=part), index, progress)

@@ -8,12 +8,12 @@ SEEDS = (0, 1, 2)  # of the linear probes that are always done, and of the compa
 PRETRAINING = 1000  # added to the seed
 PRETRAINED, SUPERVISED = "self_supervised", "supervised"
 MODES = ("paper", "honest")
-MODELS = {"a": "Model A", "b": "Model B"}
+MODELS = {"a": "Model A", "b": "Model B", "narrow": "narrow population"}  # the paper's two, and the recipe's own
 AXION_MASS_NEAR = "1e-23 eV"  # where the paper's regression is worst
 
 
 class Data(NamedTuple):
-    """What a run is trained on: `paper_a`, `paper_b`, `honest_a` or `honest_b` in a recipe."""
+    """What a run is trained on: `paper_a`, `paper_b`, `honest_a`, `honest_b` or `honest_narrow` in a recipe."""
 
     mode: str
     model: str
@@ -22,8 +22,8 @@ class Data(NamedTuple):
     def named(cls, name: str) -> Data:
         """Raises KeyError for a name that is none."""
         mode, _, model = name.partition("_")
-        if mode not in MODES:
-            raise KeyError(f"{name}: data is paper_a, paper_b, honest_a or honest_b")
+        if mode not in MODES or model not in MODELS:
+            raise KeyError(f"{name}: data is {' or '.join(MODES)}, _, and {', '.join(MODELS)}")
         return cls(mode, MODELS[model])
 
     def __str__(self) -> str:

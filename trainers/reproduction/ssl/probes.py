@@ -68,12 +68,12 @@ def probes_as_markdown(rows: Sequence[Mapping[str, Any]], presets: Mapping[str, 
     """A table for each data.
 
     Args:
-        presets: data -> name of the preset.
+        presets: data -> its preset, in words.
     """
     lines: list[str] = []
     for data in dict.fromkeys(row["data"] for row in rows):
         there = [row for row in rows if row["data"] == data]
-        heading = f"### {Data.named(data)}: `{presets[data]}`"
+        heading = f"### {Data.named(data)}: {presets[data]}"
         if not any(row["seeds"] for row in there):
             lines += [heading, "", "Not reached.", ""]
             continue

@@ -9,14 +9,15 @@ collapse, and views that are simulated against views that are made from one imag
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainers.reproduction.budget import Level
 from trainers.reproduction.cell import Cell
-from trainers.reproduction.protocol import Protocol, Report, store
+from trainers.reproduction.protocol import Protocol, Report
 from trainers.reproduction.ssl.detectability import simulate_detectability
 from trainers.reproduction.ssl.names import (
     PRETRAINING,
@@ -30,6 +31,7 @@ from trainers.reproduction.ssl.names import (
 from trainers.reproduction.ssl.report import report
 
 TASKS = ("ssl", "classify", "regress")
+_STREAMED = {"stream": True, "data": None, "images": None}
 
 
 class Row(NamedTuple):
@@ -47,16 +49,20 @@ class SSLProtocol(Protocol):
     paper = "NeurIPS ML4PS 2023"
     subject = "self-supervised learning for lenses"
 
-    def prepare(self, root: Path, progress: bool = True) -> None:
-        """Simulates the stored sets of the paper's size, and detectability, if they are not there yet."""
-        for row in self._rows(len(self.rows)):
-            options = self.recipe["data"][row.data]
-            if options.get("data"):
-                store(Path(options["data"].format(root=root)), options["preset"], self.recipe["stored"], progress)
+    def prepare(self, root: Path, cells: Sequence[Cell], progress: bool = True) -> None:
+        """Simulates the stored sets of these runs, and detectability, if they are not there yet."""
+        super().prepare(root, cells, progress)
         comparison = self.recipe["comparison"]
-        for data in comparison["data"]:
-            preset = self.recipe["data"][data]["preset"]
-            simulate_detectability(root, data, preset, comparison["detectability"], progress)
+        for name in comparison["data"]:
+            data = self.recipe["data"][name]
+            preset = data["preset"], data.get("set", ())
+            simulate_detectability(root, name, *preset, comparison["detectability"], progress)
+
+    def rehearsal(self, level: Level, known: Container[str] = ()) -> list[Cell]:
+        """One short run of each kind that is not `known`, on a stream: it costs the same, and no set is stored yet."""
+        return [
+            dataclasses.replace(cell, options={**cell.options, **_STREAMED}) for cell in super().rehearsal(level, known)
+        ]
 
     def cells(self, level: Level) -> list[Cell]:
         """Every run of a level, those first that must be done."""
@@ -142,8 +148,8 @@ class SSLProtocol(Protocol):
 
     def _comparison(self) -> Iterator[Cell]:
         recipe = self.recipe["comparison"]
-        streamed = {"stream": True, "data": None, "images": None}  # a stored image cannot be simulated anew
-        shared = {**streamed, **self._encoder(recipe["encoder"]), **self._method(recipe["method"])}
+        # a stored image cannot be simulated anew
+        shared = {**_STREAMED, **self._encoder(recipe["encoder"]), **self._method(recipe["method"])}
         for seed in SEEDS:
             for data in recipe["data"]:
                 for views, options in recipe["views"].items():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainers.reproduction.budget import Level
 from trainers.reproduction.estimates import DIFFERENCES, INTERVALS
@@ -29,7 +29,7 @@ def report(root: Path, protocol: SSLProtocol, level: Level) -> Report:
     classes = collect_classification(root, protocol, level.seeds)
     masses = collect_axion_mass(root, protocol, level.seeds)
     comparisons = compare_views(root, protocol)
-    presets = {name: options["preset"] for name, options in protocol.recipe["data"].items()}
+    presets = {name: _preset(options) for name, options in protocol.recipe["data"].items()}
     drawings: dict[str, tuple[bool, Callable[[Path], None]]] = {
         "table.png": (any(row["seeds"] for row in [*probes, *classes]), lambda p: draw_table(p, probes, classes)),
         "predicted.png": (any(row["seeds"] for row in masses), lambda p: draw_axion_mass(p, masses)),
@@ -79,6 +79,11 @@ def report(root: Path, protocol: SSLProtocol, level: Level) -> Report:
     ]
     introduction = f"Figures are of test images, by the checkpoint that was best in validation. {INTERVALS}"
     return Report(results, introduction, lines, [name for name in PICTURES if drawings[name][0]])
+
+
+def _preset(data: Mapping[str, Any]) -> str:
+    changes = len(data.get("set", ()))
+    return f"`{data['preset']}`" + (f" with {changes} changes, see recipe.yaml" if changes else "")
 
 
 def _control(protocol: SSLProtocol) -> str:

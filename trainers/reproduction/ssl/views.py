@@ -100,7 +100,7 @@ def views_as_markdown(comparisons: Sequence[Mapping[str, Any]], presets: Mapping
     """A table for each data, the verdict and what it owes to detectability."""
     lines: list[str] = []
     for part in comparisons:
-        lines += [f"### {Data.named(part['data'])}: `{presets[part['data']]}`, a stream", ""]
+        lines += [f"### {Data.named(part['data'])}: {presets[part['data']]}, a stream", ""]
         lines += _table(part) if part["views"] else ["Not reached."]
         lines.append("")
     return lines
