@@ -26,7 +26,7 @@ from trainers.config import require
 from trainers.data import Batch, Data, open_data
 from trainers.draws import Draws
 from trainers.errors import ConfigError, OutputError
-from trainers.finetune import FinetuneConfig, begin, describe, export_finetuned, with_options_of
+from trainers.finetune import FinetuneConfig, Origin, begin, describe, finetune, open_origin
 from trainers.frozen import FrozenImages
 from trainers.logs import write_json
 from trainers.loop import Loop
@@ -39,11 +39,9 @@ from trainers.models.classifier import (
     probabilities_and_logits,
     restore,
 )
-from trainers.models.encoders import Encoder, load_encoder
+from trainers.models.encoders import Encoder
 from trainers.seen import IndexSet
-from trainers.session import claim_folder, launch, say_how_to_resume, train
-from trainers.summary import write_summary
-from trainers.unseen import pretraining
+from trainers.session import claim_folder, launch, say_how_to_resume
 from trainers.views import augmented, require_square
 
 __all__ = ["ClassifyConfig", "ClassifyTask", "main", "predict", "prediction_options", "restore"]
@@ -88,8 +86,7 @@ class ClassifyTask:
 
     Args:
         config: with the options of the encoder.
-        encoder: that a new run begins with; None for a new network.
-        saved: what the checkpoint says that training goes on from; the model is then built as it was.
+        origin: what it begins with; where a run is gone on with the model is built as it was.
 
     Attributes:
         selects: the checkpoint of the greatest macro AUC is the best.
@@ -103,17 +100,17 @@ class ClassifyTask:
         config: ClassifyConfig,
         data: Data,
         device: torch.device,
-        encoder: Encoder | None = None,
-        saved: Mapping[str, Any] | None = None,
+        origin: Origin,
     ) -> None:
         if len(data.class_names) < 2:
             raise ConfigError(f"these images are all of class {data.class_names[0]}; a classifier needs two or more.")
         if config.augment == "d4" or config.average_d4:
             require_square(data.image_shape)
         self.config = config
-        description = self._description(data, encoder) if saved is None else saved["model"]
+        saved = origin.saved
+        description = self._description(data, origin.encoder) if saved is None else saved["model"]
         self.model, transform = begin(
-            config, data, device, lambda pretrained: build_classifier(description, pretrained), encoder, saved
+            config, data, device, lambda pretrained: build_classifier(description, pretrained), origin
         )
         self.data = dataclasses.replace(data, transform=transform)
         self.about: dict[str, Any] = {
@@ -188,12 +185,9 @@ def main(argv: list[str] | None = None) -> int:
         data = open_data(
             config.data, config.validation, config.run.batch_size, fabric.device, fabric.global_rank, fabric.world_size
         )
-        saved = None if checkpoint is None else checkpoint.about
-        encoder = None if config.encoder is None or saved is not None else load_encoder(config.encoder)
-        origin = pretraining(encoder, data, saved)
-        config = with_options_of(config, encoder)
-        task = ClassifyTask(config, data, fabric.device, encoder, saved)
-        task.about |= origin
+        config, origin = open_origin(config, data, checkpoint)
+        task = ClassifyTask(config, data, fabric.device, origin)
+        task.about |= origin.about
         if config.method == "knn":
             try:
                 remember(config, task, fabric)
@@ -204,13 +198,7 @@ def main(argv: list[str] | None = None) -> int:
                 ) from error
             return 0
         loop = Loop(fabric, task, data.source, config)
-        train(loop, checkpoint)
-        if fabric.is_global_zero:
-            best = read_checkpoint(loop.best)
-            with loop.writing():
-                figures = task.test(loop.folder, best)
-                export_finetuned(loop.folder, task.model, best.about)
-            write_summary(loop, data, figures)
+        finetune(loop, task, data, checkpoint)
     except KeyboardInterrupt:
         say_how_to_resume("trainers.classify", loop, config.resume)
         return 130

@@ -6,21 +6,27 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
 
+from trainers.checkpoint import Checkpoint, read_checkpoint
 from trainers.config import TrainerConfig
 from trainers.data import Data
 from trainers.draws import key_of
 from trainers.errors import ConfigError
 from trainers.export import export_encoder
-from trainers.models.encoders import Encoder
+from trainers.loop import Loop
+from trainers.models.encoders import Encoder, load_encoder
 from trainers.models.heads import LinearProbe, take_encoder
 from trainers.models.registry import OWN
 from trainers.models.vit import ViTConfig
+from trainers.session import train
+from trainers.summary import write_summary
+from trainers.task import Task
 from trainers.transform import InputTransform
+from trainers.unseen import pretraining
 from trainers.views import Augmentation
 
 Config = TypeVar("Config", bound="FinetuneConfig")
@@ -50,6 +56,52 @@ class FinetuneConfig(TrainerConfig):
             )
         if self.encoder is not None and self.pretrained:
             raise ConfigError("--pretrained loads timm's weights, --encoder other ones; leave one of the two out.")
+
+
+class FinetuneTask(Task, Protocol):
+    """What `finetune` trains."""
+
+    def test(self, folder: Path, checkpoint: Checkpoint) -> list[Path]:
+        """Judges a checkpoint on the test images, writes what it found into `folder`; returns the figures."""
+        ...
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run begins with.
+
+    Attributes:
+        encoder: whose weights and input transform are taken; None for a new network, and where a run is gone on with.
+        saved: what the checkpoint says that a run goes on from; None for a new one.
+        about: for the checkpoints of the run: what the encoder was pretrained on.
+    """
+
+    encoder: Encoder | None
+    saved: Mapping[str, Any] | None
+    about: dict[str, Any]
+
+
+def open_origin(config: Config, data: Data, checkpoint: Checkpoint | None) -> tuple[Config, Origin]:
+    """Reads what `--encoder` names, if it is needed; returns `config` with the encoder's `--vit.*` too.
+
+    Raises:
+        ConfigError: no such encoder, or it was pretrained on images that are held out here.
+    """
+    saved = None if checkpoint is None else checkpoint.about
+    encoder = None if config.encoder is None or saved is not None else load_encoder(config.encoder)
+    origin = Origin(encoder, saved, pretraining(encoder, data, saved))
+    return with_options_of(config, encoder), origin
+
+
+def finetune(loop: Loop, task: FinetuneTask, data: Data, checkpoint: Checkpoint | None) -> None:
+    """Trains, from `checkpoint` on, tests the best weights, exports the encoder and writes the summary."""
+    train(loop, checkpoint)
+    if loop.fabric.is_global_zero:
+        best = read_checkpoint(loop.best)
+        with loop.writing():
+            figures = task.test(loop.folder, best)
+            export_finetuned(loop.folder, task.model, best.about)
+        write_summary(loop, data, figures)
 
 
 def with_options_of(config: Config, encoder: Encoder | None) -> Config:
@@ -83,16 +135,15 @@ def begin(
     data: Data,
     device: torch.device,
     build: Callable[[bool], nn.Module],
-    encoder: Encoder | None,
-    saved: Mapping[str, Any] | None,
+    origin: Origin,
 ) -> tuple[nn.Module, InputTransform]:
     """The model that training begins with, on the device, and the transform of its inputs.
 
     Args:
         build: makes the model, newly initialised, with timm's weights if it is told so.
-        encoder: whose weights and transform to take; None for a new network.
-        saved: what the checkpoint says that training goes on from, whose weights are loaded later; None for a new run.
+        origin: of a run that is gone on with the weights are loaded later.
     """
+    encoder, saved = origin.encoder, origin.saved
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key_of(config.data.seed, "weights"))
         model = build(config.pretrained and saved is None)

@@ -10,7 +10,6 @@ judged, once, on test images.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -23,10 +22,9 @@ from trainers.command_line import exit_with_message, parse
 from trainers.data import Batch, Data, open_data
 from trainers.draws import Draws
 from trainers.errors import ConfigError
-from trainers.finetune import FinetuneConfig, begin, describe, export_finetuned, with_options_of
+from trainers.finetune import FinetuneConfig, Origin, begin, describe, finetune, open_origin
 from trainers.frozen import FrozenImages
 from trainers.loop import Loop
-from trainers.models.encoders import Encoder, load_encoder
 from trainers.models.heads import in_chunks
 from trainers.models.regressor import (
     Method,
@@ -39,10 +37,8 @@ from trainers.models.regressor import (
     restore,
 )
 from trainers.regress_evaluation import evaluate
-from trainers.session import claim_folder, launch, say_how_to_resume, train
-from trainers.summary import write_summary
+from trainers.session import claim_folder, launch, say_how_to_resume
 from trainers.targets import find_target
-from trainers.unseen import pretraining
 from trainers.views import Augmentation, augmented, require_square
 
 __all__ = ["RegressConfig", "RegressTask", "main", "predict", "prediction_options", "restore"]
@@ -74,8 +70,7 @@ class RegressTask:
     Args:
         config: with the options of the encoder.
         data: of the class that has the target.
-        encoder: that a new run begins with; None for a new network.
-        saved: what the checkpoint says that training goes on from; the model is then built as it was.
+        origin: what it begins with; where a run is gone on with the model is built as it was.
 
     Attributes:
         selects: the checkpoint of the least negative log-likelihood is the best.
@@ -90,19 +85,19 @@ class RegressTask:
         config: RegressConfig,
         data: Data,
         device: torch.device,
-        encoder: Encoder | None = None,
-        saved: Mapping[str, Any] | None = None,
+        origin: Origin,
     ) -> None:
         if config.augment == "d4":
             require_square(data.image_shape)
         self.config, self.target = config, find_target(config.target)
+        saved = origin.saved
         if saved is None:
-            description = describe(config, data, encoder) | {"method": config.method, "targets": 1}
+            description = describe(config, data, origin.encoder) | {"method": config.method, "targets": 1}
             self._scaling = self._scaling_of(data.fit)
         else:
             description, self._scaling = saved["model"], Scaling.of_checkpoint(saved)
         self.model, transform = begin(
-            config, data, device, lambda pretrained: build_regressor(description, pretrained), encoder, saved
+            config, data, device, lambda pretrained: build_regressor(description, pretrained), origin
         )
         self.data = dataclasses.replace(data, transform=transform)
         self.about: dict[str, Any] = {
@@ -171,20 +166,11 @@ def main(argv: list[str] | None = None) -> int:
             config.data, config.validation, config.run.batch_size, fabric.device, fabric.global_rank,
             fabric.world_size, label=find_target(config.target).label,
         )  # fmt: skip
-        saved = None if checkpoint is None else checkpoint.about
-        encoder = None if config.encoder is None or saved is not None else load_encoder(config.encoder)
-        origin = pretraining(encoder, data, saved)
-        config = with_options_of(config, encoder)
-        task = RegressTask(config, data, fabric.device, encoder, saved)
-        task.about |= origin
+        config, origin = open_origin(config, data, checkpoint)
+        task = RegressTask(config, data, fabric.device, origin)
+        task.about |= origin.about
         loop = Loop(fabric, task, data.source, config)
-        train(loop, checkpoint)
-        if fabric.is_global_zero:
-            best = read_checkpoint(loop.best)
-            with loop.writing():
-                figures = task.test(loop.folder, best)
-                export_finetuned(loop.folder, task.model, best.about)
-            write_summary(loop, data, figures)
+        finetune(loop, task, data, checkpoint)
     except KeyboardInterrupt:
         say_how_to_resume("trainers.regress", loop, config.resume)
         return 130

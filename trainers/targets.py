@@ -29,7 +29,6 @@ class Target:
         log10: whether its decimal logarithm is predicted, as of what spans decades.
         near: a value about which errors are told by themselves, in `unit`; None for none.
         turns: whether it stays as it is where an image is rotated or mirrored.
-        zooms: whether it does where a part of the image is enlarged; no length does.
     """
 
     name: str
@@ -40,7 +39,6 @@ class Target:
     log10: bool = False
     near: float | None = None
     turns: bool = False
-    zooms: bool = False
 
     @property
     def suffix(self) -> str:
@@ -65,7 +63,7 @@ class Target:
             return self.turns or augmentation == "none"
         strength = STRENGTHS[augmentation]
         turned, enlarged = strength.turn or strength.mirror, strength.area != (1.0, 1.0)
-        return (self.turns or not turned) and (self.zooms or not enlarged)
+        return (self.turns or not turned) and not enlarged  # by which lengths change
 
     def scaled(self, value: float) -> float:
         """A value of the parameter on the scale of the predictions."""
@@ -101,8 +99,8 @@ TARGETS = {
         Target("axion_mass", "substructure.axion.axion_mass", "axion mass", "eV", "axion", log10=True, near=1e-23,
                turns=True),
         Target("theta_E", "lens.theta_E", "Einstein radius", "arcsec", turns=True),
-        Target("e1", "lens.e1", "ellipticity e1", "1", zooms=True),
-        Target("e2", "lens.e2", "ellipticity e2", "1", zooms=True),
+        Target("e1", "lens.e1", "ellipticity e1", "1"),
+        Target("e2", "lens.e2", "ellipticity e2", "1"),
     )
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import trainers
-from trainers import classify, classify_evaluation, mae
+from trainers import classify, classify_evaluation, finetune, mae
 from trainers.checkpoint import checkpoints, read_checkpoint
 from trainers.classify_only import EvaluateConfig
 from trainers.command_line import load_config
@@ -286,7 +286,7 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(run, pretrained, monk
              "--label-smoothing=0.1", "--optimizer.layer-decay=0.7", "--checkpoint-every=3"]  # fmt: skip
     whole = run(*flags, out="whole")
     part = run(*flags, out="part")
-    monkeypatch.setattr(classify, "load_encoder", None)
+    monkeypatch.setattr(finetune, "load_encoder", None)
     assert classify.main(["--resume", str(part / "checkpoints" / "step_000003")]) == 0
     one, two = metrics(whole), metrics(part)
     assert one.pop("checkpoint") != two.pop("checkpoint") and one == two
