@@ -11,6 +11,11 @@ from torch import nn
 from lensgen.errors import UnknownNameError
 from trainers.errors import ConfigError
 from trainers.models.cnn import SmallCNN
+from trainers.models.cvt import cvt
+from trainers.models.lensformer import lensformer
+from trainers.models.lenspinn import lenspinn_large, lenspinn_small
+from trainers.models.small_data import cait, paper_vit, vitsd
+from trainers.models.stems import conv_vit, shifted_vit
 from trainers.models.vit import ViTConfig, build_vit
 
 ImageShape = tuple[int, int, int]
@@ -44,6 +49,15 @@ def small_cnn(image_shape: ImageShape, outputs: int, vit: ViTConfig) -> nn.Modul
 OWN: dict[str, Builder] = {
     "vit": pooled_vit,
     "cnn": small_cnn,
+    "vit_conv": conv_vit,
+    "vit_spt": shifted_vit,
+    "lenspinn_small": lenspinn_small,
+    "lenspinn_large": lenspinn_large,
+    "lensformer": lensformer,
+    "vit_paper": paper_vit,
+    "vitsd": vitsd,
+    "cait": cait,
+    "cvt": cvt,
 }
 
 

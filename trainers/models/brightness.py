@@ -1,0 +1,22 @@
+"""What a network sees beside an image: LensPINN's preprocessing, of images as the trainers transform them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from trainers.models.physics.preprocess import lenspinn_preprocess
+
+
+def preprocess(images: Tensor, floor: float) -> Tensor:
+    """`lenspinn_preprocess` of transformed images `[B, C, H, W]`, within 0..1.
+
+    It asks for brightness: sinh undoes the asinh transform, and hardly changes images within 0..1 as minmax leaves
+    them. Ratios of brightness are all that it looks at, so each channel of each image is taken in units of its peak.
+
+    Args:
+        floor: the fraction of the peak below which all pixels count as equally bright. A fraction of the noise cannot
+            be asked for here, as minmax images do not tell theirs.
+    """
+    brightness = torch.sinh(images)
+    return lenspinn_preprocess(brightness / brightness.amax((-2, -1), keepdim=True).clamp(min=1e-12), floor)

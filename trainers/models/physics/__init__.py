@@ -1,0 +1,1 @@
+"""Layers that know the lens equation, differentiable in everything that they are given."""
