@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import trainers
-from trainers import classify, classify_evaluation, finetune, mae
+from trainers import classification, classify, classify_evaluation, finetune, mae
 from trainers.checkpoint import checkpoints, read_checkpoint
 from trainers.classify_only import EvaluateConfig
 from trainers.command_line import load_config
@@ -180,7 +180,7 @@ def test_validation_is_of_all_validation_images_and_test_images_are_looked_at_on
     monkeypatch.setattr(FrozenImages, "held_out", lambda data: looked.append(data.test_size) or batches(data))
     sizes = []
     monkeypatch.setattr(
-        classify,
+        classification,
         "probabilities_and_logits",
         lambda model, images: sizes.append(len(images)) or probabilities_and_logits(model, images),
     )

@@ -12,6 +12,7 @@ from trainers.classify import ClassifyConfig
 from trainers.command_line import RECIPES, leaves, parse, read_recipe, save_config, values
 from trainers.errors import ConfigError
 from trainers.mae import MAEConfig
+from trainers.pinn_config import PinnConfig
 from trainers.regress import RegressConfig
 from trainers.ssl import SSLConfig
 from trainers.superres import SuperresConfig
@@ -62,6 +63,7 @@ CONFIGS = {
     "mae": MAEConfig,
     "ssl": SSLConfig,
     "classify": ClassifyConfig,
+    "pinn": PinnConfig,
     "regress": RegressConfig,
     "superres": SuperresConfig,
 }

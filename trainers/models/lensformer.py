@@ -15,7 +15,7 @@ logits in place of a softmax.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -24,33 +24,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainers.models.brightness import preprocess
+from trainers.models.explanation import Explanation
 from trainers.models.locality import WIDTH, LocalityBlock, ShiftedPatches, mlp
 from trainers.models.physics.potential import PotentialLens
-from trainers.models.physics.source import Source
 from trainers.models.vit import ViTConfig
 
 LARGEST_MAP = 64  # pixels a side of what is learnt of k; a map of 150 pixels would have 225 million weights
 CORRECTION = 0.2  # how far k may be from 1, as in the public code
 SMOOTHING = 4.0  # pixels of the map
-
-
-@dataclass(frozen=True)
-class LensformerExplanation:
-    """What a Lensformer makes of a batch.
-
-    Attributes:
-        outputs: `[B, outputs]`, or features.
-        k: `[B, 1, H, W]`, the potential in units of that of the isothermal sphere.
-        theta_E: `[B]`, of that sphere, in pixels.
-        source: rebuilt from the images as they were given.
-        preprocessed: `[B, C, H, W]`.
-    """
-
-    outputs: Tensor
-    k: Tensor
-    theta_E: Tensor
-    source: Source
-    preprocessed: Tensor
 
 
 class PotentialCorrection(nn.Module):
@@ -117,11 +98,16 @@ class Lensformer(nn.Module):
         self.block = LocalityBlock(dropout)
         self.head = mlp(self.image_tokens.count * WIDTH, outputs, dropout) if outputs else nn.Identity()
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Images `[B, C, H, W]` -> `[B, outputs]`, or features."""
-        return self.explain(images).outputs
+    def forward(self, images: Tensor, explained: bool = False) -> Any:
+        """Images `[B, C, H, W]` -> `[B, outputs]`, or features; if they are to be explained, what `explain` gives."""
+        found = self.explain(images)
+        return found if explained else found.outputs
 
-    def explain(self, images: Tensor) -> LensformerExplanation:
+    def einstein_radius(self, images: Tensor) -> Tensor:
+        """The theta_E of `explain` alone, `[B]`."""
+        return self.correction(self.image_tokens(images))[1]
+
+    def explain(self, images: Tensor) -> Explanation:
         """All that is made of images `[B, C, H, W]`, with gradients, for a physics loss and for plots."""
         tokens = self.image_tokens(images)
         k, theta_E = self.correction(tokens)
@@ -130,9 +116,7 @@ class Lensformer(nn.Module):
         compared = self.block(
             self.preprocessed_tokens(preprocessed), query=self.source_tokens(source.image.to(images)), value=tokens
         )
-        return LensformerExplanation(
-            self.head(rearrange(compared, "b n d -> b (n d)")), k, theta_E, source, preprocessed
-        )
+        return Explanation(self.head(rearrange(compared, "b n d -> b (n d)")), theta_E, source, preprocessed, k)
 
 
 def lensformer(image_shape: tuple[int, int, int], outputs: int, vit: ViTConfig) -> Lensformer:

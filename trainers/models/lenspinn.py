@@ -15,7 +15,7 @@ comes before the difference, in which the last biases of that CNN would else can
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import timm
 import torch
@@ -24,29 +24,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainers.models.brightness import preprocess
+from trainers.models.explanation import Explanation
 from trainers.models.locality import WIDTH, LocalityBlock, ShiftedPatches, mlp
 from trainers.models.physics.inverse_lens import InverseLens
-from trainers.models.physics.source import Source
 from trainers.models.vit import ViTConfig
 
 CNN_FEATURES = 1000  # as many as timm's models have classes
-
-
-@dataclass(frozen=True)
-class LensPINNExplanation:
-    """What a LensPINN makes of a batch.
-
-    Attributes:
-        outputs: `[B, outputs]`, or features.
-        theta_E: `[B]`, the Einstein radius in pixels; None without physics.
-        source: rebuilt from the images as they were given; None without physics.
-        preprocessed: `[B, C, H, W]`, what the other CNN sees: the images themselves without preprocessing.
-    """
-
-    outputs: Tensor
-    theta_E: Tensor | None
-    source: Source | None
-    preprocessed: Tensor
+CNNS = {"lenspinn_small": "mobilenetv3_small_050", "lenspinn_large": "efficientnet_b0"}
 
 
 class EinsteinRadius(nn.Module):
@@ -89,7 +73,7 @@ class LensPINN(nn.Module):
         self,
         image_shape: tuple[int, int, int],
         outputs: int,
-        cnn: str = "mobilenetv3_small_050",
+        cnn: str = CNNS["lenspinn_small"],
         *,
         preprocessing: bool = True,
         physics: bool = True,
@@ -106,11 +90,17 @@ class LensPINN(nn.Module):
         features = CNN_FEATURES * (2 if physics else 1)
         self.head = mlp(features, outputs, dropout) if outputs else nn.Identity()
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Images `[B, C, H, W]` -> `[B, outputs]`, or features."""
-        return self.explain(images).outputs
+    def forward(self, images: Tensor, explained: bool = False) -> Any:
+        """Images `[B, C, H, W]` -> `[B, outputs]`, or features; if they are to be explained, what `explain` gives."""
+        found = self.explain(images)
+        return found if explained else found.outputs
 
-    def explain(self, images: Tensor) -> LensPINNExplanation:
+    def einstein_radius(self, images: Tensor) -> Tensor:
+        """The theta_E of `explain` alone, `[B]`, of a model with physics."""
+        assert self.radius is not None
+        return self.radius(images)
+
+    def explain(self, images: Tensor) -> Explanation:
         """All that is made of images `[B, C, H, W]`, with gradients, for a physics loss and for plots."""
         preprocessed = preprocess(images, self.floor) if self.preprocessing else images
         features, theta_E, source = self.cnn(preprocessed), None, None
@@ -120,14 +110,14 @@ class LensPINN(nn.Module):
             both = self.difference_cnn(torch.cat((images, source.image.to(images))))
             seen, rebuilt = functional.elu(both).chunk(2)
             features = torch.cat((seen - rebuilt, features), dim=1)
-        return LensPINNExplanation(self.head(features), theta_E, source, preprocessed)
+        return Explanation(self.head(features), theta_E, source, preprocessed)
 
 
 def lenspinn_small(image_shape: tuple[int, int, int], outputs: int, vit: ViTConfig) -> LensPINN:
     """With MobileNetV3; of `vit` it takes the dropout."""
-    return LensPINN(image_shape, outputs, "mobilenetv3_small_050", dropout=vit.dropout)
+    return LensPINN(image_shape, outputs, CNNS["lenspinn_small"], dropout=vit.dropout)
 
 
 def lenspinn_large(image_shape: tuple[int, int, int], outputs: int, vit: ViTConfig) -> LensPINN:
     """With EfficientNet-B0; of `vit` it takes the dropout."""
-    return LensPINN(image_shape, outputs, "efficientnet_b0", dropout=vit.dropout)
+    return LensPINN(image_shape, outputs, CNNS["lenspinn_large"], dropout=vit.dropout)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,8 +11,7 @@ from trainers.models.physics.grid import enlargement, grid_coordinates
 from trainers.models.physics.splat import splat
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """Sources of B systems, about the middle of their images.
 
     Attributes:

@@ -1,0 +1,369 @@
+"""The trainer of LensPINN and Lensformer: what teaches their lenses, what does not, and what is left of a run."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+import lensgen
+import trainers
+from trainers import classify, pinn
+from trainers.checkpoint import read_checkpoint
+from trainers.command_line import load_config
+from trainers.config import DataConfig, RunConfig, ValidationConfig
+from trainers.data import open_data
+from trainers.draws import Draws
+from trainers.einstein_radius import Radii, true_radii
+from trainers.errors import CheckpointError, ConfigError
+from trainers.finetune import Origin
+from trainers.grad_cam import eyes, grad_cam
+from trainers.logs import read_table
+from trainers.models.physics.compactness import compactness, seen
+from trainers.models.pinn import build_pinn
+from trainers.models.vit import ViTConfig
+from trainers.pinn_config import PinnConfig
+from trainers.relensed import Relensed, require_no_lens_light
+
+CPU = torch.device("cpu")
+SMALL = ValidationConfig(fit=30, score=12, test=20, neighbours=3)
+
+
+@pytest.fixture(scope="session")
+def rings(tmp_path_factory):
+    """The path of a stored set of rings, whose width is the class and whose radius is `lens.theta_E`, in pixels."""
+    rng = np.random.default_rng(2)
+    label, theta_E = rng.integers(0, 3, 200), rng.uniform(3, 6, 200)
+    axis = np.arange(16) - 7.5
+    distance = np.hypot(axis[:, None], axis[None, :])
+    width = 0.8 + 0.4 * label[:, None, None]
+    image = 40 * np.exp(-(((distance - theta_E[:, None, None]) / width) ** 2)) + rng.normal(0, 1, (200, 16, 16))
+    path = tmp_path_factory.mktemp("rings") / "rings.npz"
+    arrays = {"image": image.astype(np.float32), "label": label, "lens.theta_E": theta_E}
+    np.savez(path, **arrays, input_scale=1.0, class_names=["thin", "middle", "broad"])
+    return path
+
+
+@pytest.fixture(scope="session")
+def flags(tiny):
+    """Those of `tiny` that are of neither network."""
+    return [flag for flag in tiny if not flag.startswith(("--decoder", "--vit"))]
+
+
+@pytest.fixture
+def run(rings, tmp_path, flags, monkeypatch):
+    """Runs the trainer on the stored set: `run("--steps=4", out=...)` -> the run's folder; with pictures if asked."""
+
+    def train(*more, out="pinn", data=rings, trainer=pinn, pictures=False):
+        monkeypatch.undo()
+        if not pictures:
+            monkeypatch.setattr(pinn, "draw_seen", lambda *_: [])
+            monkeypatch.setattr(pinn, "draw_radii", lambda *_: None)
+        folder = tmp_path / out
+        where = ["--data", str(data)] if data else ["--stream", "--set=grid.size=32"]
+        argv = [*flags, *where, "--out", str(folder), "--steps=6", "--validate-every=3", "--augment=none", *more]
+        assert trainer.main(argv) == 0
+        return folder
+
+    return train
+
+
+def task_of(rings, transform="asinh", **options):
+    """A task on the stored set, as it is before the first step."""
+    source = DataConfig(data=rings, input_transform=transform)
+    config = PinnConfig(data=source, validation=SMALL, run=RunConfig(batch_size=8), **options)
+    data = open_data(config.data, config.validation, 8, CPU)
+    return pinn.PinnTask(config, data, CPU, Origin(None, None, {}))
+
+
+def column(folder, name, table="train"):
+    return [float(row[name]) for row in read_table(folder / f"{table}.csv")]
+
+
+def metrics(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+MODELS = ["lenspinn_small", "lensformer"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_run_leaves_everything_behind(run, model, capsys):
+    folder = run(f"--model={model}", pictures=True)
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"checkpoints", "config.yaml", "grad_cam.png", "metrics.json", "predictions.npz", "sources.png",
+                     "summary.json", "tensorboard", "test.png", "theta_E.npz", "theta_E.png", "train.csv",
+                     "validation.csv"}  # fmt: skip
+    summary, found, radii = json.loads((folder / "summary.json").read_text()), metrics(folder), np.load(
+        folder / "theta_E.npz"
+    )  # fmt: skip
+    assert set(summary["trained"]) == {"macro_auc", "accuracy", "loss", "compactness", "theta_E_correlation",
+                                       "theta_E_rms_pixel"}  # fmt: skip
+    assert [Path(path).name for path in summary["figures"]] == ["test.png", "theta_E.png", "sources.png",
+                                                                "grad_cam.png"]  # fmt: skip
+    assert found["theta_E_correlation"] == pytest.approx(np.corrcoef(radii["learned"], radii["true"])[0, 1])
+    assert found["theta_E_rms_pixel"] == pytest.approx(np.sqrt(np.mean((radii["learned"] - radii["true"]) ** 2)))
+    assert "theta_E of 20 lenses: correlation" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_compactness_finds_radii_that_no_label_tells(rings, model):
+    task = task_of(rings, model=model)
+    lens = [own for name, own in task.model.named_parameters() if name.startswith(("radius.", "correction.", "image_"))]
+    adam, batches = torch.optim.Adam(lens, lr=1e-3), iter(task.data.source)
+    for _ in range(60):
+        batch = next(batches)
+        theta_E = task.network.einstein_radius(task.data.transform(batch.image))
+        loss = task.lens_losses(batch.image, batch.params, theta_E)["compactness"].mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    test = next(task.data.test())
+    learned, true = task.learned_radii(test.image), test.params["lens.theta_E"]
+    assert torch.corrcoef(torch.stack((learned, true)))[0, 1] > 0.9 and (learned - true).square().mean() < 0.5**2
+
+
+def test_without_weights_it_is_trainers_classify(run):
+    ours = run("--compactness=0", "--augment=d4")
+    theirs = run("--model=lenspinn_small", "--augment=d4", out="classify", trainer=classify)
+    assert column(ours, "loss") == column(theirs, "loss")
+    one, two = metrics(ours), metrics(theirs)
+    assert one["macro_auc"] == two["macro_auc"] and one["accuracy"] == two["accuracy"]
+
+
+def test_the_loss_is_the_sum_of_its_parts(rings):
+    task = task_of(rings, compactness=3.0, label_smoothing=0.1)
+    batch = next(iter(task.data.source))
+    draws = Draws(0, 0, batch.index)
+    task.model.eval()
+    images = task.data.transform(batch.image)
+    found = task.network.explain(images)
+    expected = functional.cross_entropy(found.outputs, batch.label, label_smoothing=0.1)
+    expected = expected + 3.0 * compactness(seen(batch.image), found.theta_E).mean()
+    torch.testing.assert_close(task.loss(task.model, batch, draws), expected)
+    # whatever the network is shown
+    minmax = task_of(rings, "minmax", compactness=3.0, augment="d4")
+    own, other = (one.lens_losses(batch.image, batch.params, found.theta_E) for one in (task, minmax))
+    assert torch.equal(own["compactness"], other["compactness"])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_hard_leaves_the_lens_without_a_gradient_and_else_it_has_one(rings, model):
+    for hard in (True, False):
+        task = task_of(rings, model=model, hard=hard)
+        batch = next(iter(task.data.source))
+        task.loss(task.model, batch, Draws(0, 0, batch.index)).backward()
+        lens = [own for name, own in task.model.named_parameters() if name.startswith(("radius.", "correction."))]
+        others = [own for name, own in task.model.named_parameters() if not name.startswith(("radius.", "correction."))]
+        assert lens and all((own.grad is None) == hard for own in lens)
+        assert all(own.grad is not None for own in others)
+        if not hard:
+            assert all(own.grad.isfinite().all() for own in lens) and any(own.grad.any() for own in lens)
+
+
+def test_chi_square_counts_after_its_time_and_is_worked_out_before(flags, tmp_path):
+    simulated = DataConfig(stream=True, preset="lenspinn", set=("grid.size=32",))
+    config = PinnConfig(data=simulated, validation=SMALL, physics_weight=0.5, physics_after=0.5, compactness=0.0)
+    task = pinn.PinnTask(config, open_data(simulated, SMALL, 8, CPU), CPU, Origin(None, None, {}))
+    task.steps = lambda: 10
+    batch = next(iter(task.data.source))
+    task.model.eval()
+    with torch.no_grad():
+        before, after = (float(task.loss(task.model, batch, Draws(0, step, batch.index))) for step in (4, 5))
+    part = task.lens_losses(batch.image, batch.params, task.learned_radii(batch.image))
+    assert set(part) == {"chi_square"} and part["chi_square"].shape == (8,)
+    assert after - before == pytest.approx(0.5 * float(part["chi_square"].mean()), rel=1e-4)
+    true = batch.params["lens.theta_E"] / batch.pixel_scale
+    right, wrong = (
+        task.lens_losses(batch.image, batch.params, factor * true)["chi_square"].mean() for factor in (1.0, 0.9)
+    )
+    assert 0.8 < right < 0.5 * wrong
+
+
+def test_chi_square_on_a_stream_is_validated(run):
+    folder = run("--preset=lenspinn", "--physics-weight=0.01", "--physics-after=0", "--steps=2", "--validate-every=2",
+                 data=None)  # fmt: skip
+    figures = json.loads((folder / "summary.json").read_text())["trained"]
+    assert figures["chi_square"] > 0.5 and figures["theta_E_rms_arcsec"] > 0
+    assert "theta_E_correlation" not in figures  # theta_E is the same for all
+
+
+@pytest.mark.parametrize("more", [(), ("--model=lensformer", "--dropout=0.2")])
+def test_a_resumed_run_is_the_run_that_was_not_interrupted(run, more):
+    flags = [*more, "--augment=d4", "--checkpoint-every=3", "--floor=0.05"]
+    whole, part = run(*flags, out="whole"), run(*flags, out="part")
+    assert pinn.main(["--resume", str(part / "checkpoints" / "step_000003")]) == 0
+    one, two = metrics(whole), metrics(part)
+    assert one.pop("checkpoint") != two.pop("checkpoint") and one == two
+    assert column(whole, "loss") == column(part, "loss")
+
+
+def test_a_loaded_model_has_the_options_of_its_run_and_predicts_as_it_was_tested(run, rings):
+    folder = run("--no-preprocessing", "--floor=0.07", "--dropout=0.1", "--average-d4")
+    model, transform = trainers.load(folder)
+    assert not model.module.preprocessing and model.module.floor == 0.07
+    config = load_config(PinnConfig, folder)
+    test = next(open_data(config.data, config.validation, 8, CPU).test())
+    saved, radii = np.load(folder / "predictions.npz"), np.load(folder / "theta_E.npz")
+    np.testing.assert_allclose(model.predict(test), saved["probability"], atol=1e-6)
+    with torch.no_grad():
+        np.testing.assert_allclose(model.module.einstein_radius(transform(test.image)), radii["learned"], rtol=1e-5)
+    with pytest.raises(CheckpointError, match=r"by trainers\.pinn, not by trainers\.classify"):
+        classify.main(["--evaluate-only", str(folder)])
+    with pytest.raises(CheckpointError, match=r"by trainers\.mae, not by trainers\.pinn"):
+        pinn.restore({"trainer": "mae"})
+    options = read_checkpoint(folder).about["model"]["options"]
+    assert options == {"preprocessing": False, "physics": True, "hard": False, "floor": 0.07, "dropout": 0.1}
+
+
+def test_a_cnn_alone_has_no_lens_to_speak_of(run):
+    folder = run("--no-physics", pictures=True)
+    assert set(json.loads((folder / "summary.json").read_text())["trained"]) == {"macro_auc", "accuracy", "loss"}
+    assert (folder / "grad_cam.png").exists() and not (folder / "sources.png").exists()
+    assert "theta_E_rms_pixel" not in metrics(folder)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "lensformer", "preprocessing": False}, "--no-preprocessing takes a part of LensPINN away"),
+        ({"model": "lensformer", "physics": False}, "--no-physics takes a part of LensPINN away"),
+        ({"hard": True, "physics": False}, "--hard is of the source that --no-physics leaves out"),
+        ({"hard": True, "compactness": 1.0}, "--compactness 1 teaches a lens that --hard leaves untaught"),
+        ({"hard": True, "physics_weight": 0.1}, r"--physics-weight 0\.1 teaches a lens that --hard leaves untaught"),
+        ({"physics": False, "compactness": 2.0}, "--compactness 2 teaches a lens that --no-physics leaves out"),
+        ({"physics_weight": 0.1, "model": "lensformer"}, "take --model lenspinn_small or lenspinn_large, or --physics"),
+        ({"physics_weight": 0.1, "data": DataConfig(data=Path("a.npz"))}, "give --stream, or --physics-weight 0"),
+        ({"augment": "simsiam"}, "simsiam crops images, which .*; allowed: none, d4, rotation, noise, byol"),
+        ({"encoder": Path("a")}, "encoder, pretrained and vit are options of trainers.classify"),
+        ({"vit": ViTConfig(depth=2)}, "encoder, pretrained and vit are options of trainers.classify"),
+        ({"floor": 0.0}, "floor is 0.0; allowed: 1e-06 to 0.9"),
+        ({"compactness": -1.0}, "compactness is -1.0; allowed: 0 or more"),
+        ({"physics_weight": -1.0}, "physics_weight is -1.0; allowed: 0 or more"),
+        ({"physics_after": 1.1}, "physics_after is 1.1; allowed: 0 to 1"),
+        ({"dropout": 1.0}, "dropout is 1.0; allowed: 0 to 0.9"),
+        ({"label_smoothing": 1.0}, r"label_smoothing is 1\.0; allowed: 0 to 0\.9"),
+    ],
+)  # fmt: skip
+def test_options_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        PinnConfig(**options)
+
+
+def test_weights_are_those_that_are_not_zero():
+    assert PinnConfig().weights == {"compactness": 10.0}
+    assert (
+        PinnConfig(hard=True).weights == PinnConfig(physics=False).weights == PinnConfig(compactness=0.0).weights == {}
+    )
+    assert PinnConfig(compactness=2.0, physics_weight=0.1).weights == {"compactness": 2.0, "chi_square": 0.1}
+    assert "preprocessing" not in PinnConfig(model="lensformer").options
+
+
+@pytest.mark.parametrize(
+    ("preset", "message"),
+    [
+        (
+            "deeplense_ii_legacy",
+            r"images of preset deeplense_ii_legacy have none; give --set noise\.recipe=ccd, or --ph",
+        ),
+        ("deeplense_iv_legacy_macro", "are divided by their peak, and it with them; give --set normalise=none"),
+        ("hst", "--physics-weight takes all light .* preset hst show the lens's own too; give --set lens_light=null"),
+    ],
+)
+def test_presets_that_cannot_be_lensed_again_are_refused_and_their_fixes_help(preset, message):
+    made = lensgen.load_preset(preset)
+    with pytest.raises(ConfigError, match=message):
+        Relensed(made)
+    fixes = {"noise.recipe": "ccd", "normalise": "none", "lens_light": None}
+    Relensed(made.override(fixes))
+
+
+def test_lens_light_is_no_sources_light():
+    with pytest.raises(
+        ConfigError, match=r"--compactness takes all light .* give --set lens_light=null, or --compactn"
+    ):
+        require_no_lens_light("--compactness", lensgen.load_preset("hst"))
+    assert lensgen.parse_overrides(("lens_light=null",)) == {"lens_light": None}
+
+
+def test_radii_are_of_images_that_say_theirs():
+    learned, index, alike = torch.tensor([10.0, 12.0, 14.0]), torch.arange(3), torch.full((3,), 12.0)
+    found = Radii.of(learned, torch.tensor([1.0, 1.3, torch.nan]), index, 0.1)
+    assert found.unit == "arcsec" and found.index.tolist() == [0, 1]
+    assert found.correlation == pytest.approx(1.0) and found.rms == pytest.approx(0.1 / 2**0.5)
+    assert set(found.figures()) == {"theta_E_correlation", "theta_E_rms_arcsec"}
+    assert Radii.of(learned, alike, index, None).figures() == {"theta_E_rms_pixel": pytest.approx((8 / 3) ** 0.5)}
+    assert Radii.of(alike, learned, index, None).correlation == 0.0
+    assert Radii.of(learned, None, index, None) is Radii.of(learned, torch.nan * alike, index, None) is None
+
+
+def test_radii_stated_for_another_redshift_are_not_those_of_the_images():
+    changes = ("grid.size=16", "substructure.cdm.count=1")
+    for preset, known in (("deeplense_ii_legacy", False), ("deeplense_i_legacy", True)):
+        data = open_data(DataConfig(stream=True, preset=preset, set=changes), ValidationConfig(10, 10, 1, 3), 1, CPU)
+        assert (true_radii(data.fit.params, data) is not None) == known
+
+
+LENSPINN = {"hard": False, "floor": 0.02, "dropout": 0.0, "preprocessing": True, "physics": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "titles"),
+    [
+        ("lenspinn_small", {}, ["image", "preprocessed"]),
+        ("lenspinn_large", {"preprocessing": False}, ["image", "image, second CNN"]),
+        ("lenspinn_small", {"physics": False}, ["preprocessed"]),
+        ("lenspinn_small", {"physics": False, "preprocessing": False}, ["image"]),
+        ("lensformer", None, ["image", "preprocessed"]),
+    ],
+)
+def test_grad_cam_of_each_eye_and_class(name, options, titles):
+    own = {"hard": False, "floor": 0.02, "dropout": 0.0} if options is None else LENSPINN | options
+    torch.manual_seed(0)
+    network = build_pinn({"name": name, "image_shape": [1, 64, 64], "classes": 3, "options": own})
+    images = torch.asinh(20 * torch.rand(4, 1, 64, 64))
+    found = eyes(network, (64, 64))
+    assert [eye.title for eye in found] == titles
+    for eye in found:
+        maps = [grad_cam(network, eye, images, number) for number in range(3)]
+        assert all(own.shape == (4, 64, 64) and own.min() >= 0 and own.max() <= 1 for own in maps)
+        assert not np.allclose(maps[0], maps[1])
+    assert all(own.grad is None or not own.grad.any() for own in network.parameters())
+
+
+def test_grad_cam_is_the_gradients_mean_times_the_activation():
+    torch.manual_seed(0)
+    network = build_pinn(
+        {"name": "lenspinn_small", "image_shape": [1, 64, 64], "classes": 3, "options": LENSPINN}
+    ).eval()
+    images = torch.asinh(20 * torch.rand(2, 1, 64, 64))
+    eye = eyes(network, (64, 64))[0]
+    kept = []
+    hook = eye.layer.register_forward_hook(lambda module, given, found: kept.append(found))
+    outputs = network(images)
+    (gradient,) = torch.autograd.grad(outputs[:, 1].sum(), kept[-1])
+    hook.remove()
+    weights = gradient.mean((2, 3), keepdim=True)
+    expected = functional.relu((weights * kept[-1]).sum(1))[:2]
+    found = torch.from_numpy(grad_cam(network, eye, images, 1))
+    small = functional.interpolate(found[:, None], expected.shape[-2:], mode="area")[:, 0]
+    for one, two in zip(small, expected, strict=True):
+        if two.any():
+            assert np.corrcoef(one.flatten(), two.detach().flatten())[0, 1] > 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("model", MODELS)
+def test_a_short_streamed_run_learns_einstein_radii(tmp_path, model):
+    """The recipe of the CPU with fewer steps, none of which sees a theta_E or an image twice."""
+    folder = tmp_path / "run"
+    short = ["--minutes=None", "--steps=500", "--validate-every=500", "--validation.fit=200", "--validation.score=100",
+             "--workers=0", "--validation.test=500", "--accelerator=cpu"]  # fmt: skip
+    argv = ["--config=pinn_cpu", "--stream", "--preset=model_a", f"--model={model}", f"--out={folder}", *short]
+    assert pinn.main(argv) == 0
+    found = metrics(folder)
+    assert found["theta_E_correlation"] > 0.9 and found["theta_E_rms_arcsec"] < 0.12
+    assert json.loads((folder / "summary.json").read_text())["images_repeated"] == 0
