@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trainers.reproduction.estimates import mean_of_seeds, signed, verdict, words
 from trainers.reproduction.paired import mean_difference, mean_estimate
-from trainers.reproduction.protocol import Protocol
 from trainers.reproduction.ssl.detectability import read_detectability
-from trainers.reproduction.ssl.names import SEEDS, Data, comparison_folder
+from trainers.reproduction.ssl.names import SEEDS, Data
 from trainers.reproduction.ssl.results import Run, finished, gain, images, right
+
+if TYPE_CHECKING:
+    from trainers.reproduction.ssl.protocol import SSLProtocol
 
 AUGMENT = "augment"  # what the other views of a recipe are held against
 _NOTHING = "no_sub"
 _BINS = 6
 
 
-def compare_views(root: Path, protocol: Protocol) -> list[dict[str, Any]]:
+def compare_views(root: Path, protocol: SSLProtocol) -> list[dict[str, Any]]:
     """Linear probes after pretraining with each kind of views; three seeds, on the same test images.
 
     Returns:
@@ -28,13 +30,13 @@ def compare_views(root: Path, protocol: Protocol) -> list[dict[str, Any]]:
         `by_detectability` (accuracy in bins of the images with substructure); `untrained`; `minus_augment`: views ->
         difference from augmented views, with a verdict, and that of the accuracy in each bin.
     """
-    recipe = protocol.recipe["comparison"]
-    return [_compare(root, data, recipe["views"]) for data in recipe["data"]]
+    return [_compare(root, protocol, data) for data in protocol.recipe["comparison"]["data"]]
 
 
-def _compare(root: Path, data: str, kinds: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    runs = {views: finished(root, (comparison_folder(data, seed, views) for seed in SEEDS)) for views in kinds}
-    if not all(runs.values()):
+def _compare(root: Path, protocol: SSLProtocol, data: str) -> dict[str, Any]:
+    kinds = protocol.recipe["comparison"]["views"]
+    runs = {views: finished(root, (cell.name for cell in protocol.comparison(data, views))) for views in kinds}
+    if not all(len(found) == len(SEEDS) for found in runs.values()):  # pairs are of the same seed
         return {"data": data, "views": {}}
     first = runs[AUGMENT][0]
     chi_square = read_detectability(root, data, first.predictions["index"])
@@ -43,7 +45,10 @@ def _compare(root: Path, data: str, kinds: Mapping[str, Mapping[str, Any]]) -> d
         "data": data,
         "views": {
             # a twin is another image of the same lens
-            views: {**_one_kind(found, chi_square, bins), "rendered_a_lens": 1 + (kinds[views]["views"] == "simulate")}
+            views: {
+                **_one_kind(found, chi_square, bins),
+                "rendered_a_lens": 1 + (kinds[views].get("views") == "simulate"),
+            }
             for views, found in runs.items()
         },
         "untrained": {
