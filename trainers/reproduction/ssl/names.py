@@ -23,8 +23,8 @@ class Data(NamedTuple):
     def named(cls, name: str) -> Data:
         """Raises KeyError for a name that is none."""
         mode, _, model = name.partition("_")
-        if mode not in MODES or model not in MODELS:
-            raise KeyError(f"{name}: data is {' or '.join(MODES)}, _, and {', '.join(MODELS)}")
+        if mode not in MODES or model not in MODELS or (mode, model) == ("paper", "narrow"):
+            raise KeyError(f"{name}: data is paper_a, paper_b, honest_a, honest_b or honest_narrow")
         return cls(mode, MODELS[model])
 
     def __str__(self) -> str:
