@@ -154,7 +154,9 @@ def draw_views(path: Path, comparisons: Sequence[Mapping[str, Any]]) -> None:
         below.set(xlabel="detectability of the substructure (chi-square), median of a bin", ylabel="difference")
         for axis in (above, below):
             axis.grid(alpha=0.3)
-            axis.legend(fontsize=8)
+            low, high = axis.get_ylim()
+            axis.set_ylim(low, high + 0.35 * (high - low))  # room for the legend
+            axis.legend(fontsize=8, loc="upper left")
     figure.savefig(path, dpi=110)
 
 

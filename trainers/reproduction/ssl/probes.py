@@ -150,6 +150,7 @@ def collapse_as_markdown(
         (f"comparison: {views}, {Data.named(part['data'])}", kind["projections"])
         for part in comparisons
         for views, kind in part["views"].items()
+        if not kind["is_a_row"]
     ]
     every = [(run, projection) for run, runs in ends for projection in runs]
     fell = [f"- {run}: {projection['collapsed']}" for run, projection in every if projection["collapsed"]]
@@ -160,8 +161,12 @@ def collapse_as_markdown(
         "", "| run | deviation of each seed | rank |", "|---|---|---|",
     ]  # fmt: skip
     for run, runs in ends:
-        numbers = (", ".join(f"{part[figure]:.2f}" for part in runs) for figure in ("deviation", "rank"))
-        lines.append(f"| {run} | {' | '.join(numbers)} |")
+        deviation = ", ".join(f"{part['deviation']:.2f}" for part in runs)
+        rank = ", ".join(f"{part['rank']:.1f}" for part in runs)
+        lines.append(f"| {run} | {deviation} | {rank} |")
+    narrow = [run for run, runs in ends if any(part["deviation"] < LEAST_DEVIATION for part in runs)]
+    if narrow:
+        lines += ["", f"Fallen, or not spread yet: {'; '.join(narrow)}."]
     lines.append("")
     if not control:
         return [*lines, f"The control, {name}: not reached."]

@@ -114,15 +114,16 @@ def _augmentations(protocol: SSLProtocol) -> str:
 
 def _comparison(protocol: SSLProtocol) -> str:
     recipe = protocol.recipe["comparison"]
-    kinds = "; ".join(
-        f"{views}: " + ", ".join(f"{name} {_said(value)}" for name, value in options.items())
-        for views, options in recipe["views"].items()
-    )
+    kinds = "; ".join(f"{views}: {_options(options)}" for views, options in recipe["views"].items())
     return (
         f"{recipe['method']}, {recipe['encoder']}, three seeds ({kinds}). All see their lenses once, and two views "
         "of each; for simulated views two images of it are rendered. Detectability is that of the first "
         f"{recipe['detectability']} test images. {DIFFERENCES}"
     )
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_said(value)}" for name, value in options.items()) or "as the method has it"
 
 
 def _said(value: object) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from trainers.reproduction.estimates import mean_of_seeds, signed, verdict, words
 from trainers.reproduction.paired import auc_difference, auc_estimate, dense_ranks
 from trainers.reproduction.ssl.detectability import read_detectability
-from trainers.reproduction.ssl.names import SEEDS, Data
+from trainers.reproduction.ssl.names import SEEDS, Data, comparison_folder
 from trainers.reproduction.ssl.probes import projections
 from trainers.reproduction.ssl.results import Run, finished, gain, images
 
@@ -37,7 +37,8 @@ def compare_views(root: Path, protocol: SSLProtocol) -> list[dict[str, Any]]:
 
 def _compare(root: Path, protocol: SSLProtocol, data: str) -> dict[str, Any]:
     kinds = protocol.recipe["comparison"]["views"]
-    runs = {views: finished(root, (cell.name for cell in protocol.comparison(data, views))) for views in kinds}
+    names = {views: [cell.name for cell in protocol.comparison(data, views)] for views in kinds}
+    runs = {views: finished(root, names[views]) for views in kinds}
     if not all(len(found) == len(SEEDS) for found in runs.values()):  # pairs are of the same seed
         return {"data": data, "views": {}}
     first = runs[AUGMENT][0]
@@ -45,7 +46,13 @@ def _compare(root: Path, protocol: SSLProtocol, data: str) -> dict[str, Any]:
     bins = _bins(chi_square, first)
     return {
         "data": data,
-        "views": {views: _one_kind(found, kinds[views], chi_square, bins) for views, found in runs.items()},
+        "views": {
+            views: {
+                **_one_kind(found, kinds[views], chi_square, bins),
+                "is_a_row": names[views][0] != comparison_folder(data, SEEDS[0], views),
+            }
+            for views, found in runs.items()
+        },
         "untrained": {
             name: mean_of_seeds([run.metrics["untrained"][name] for run in runs[AUGMENT]])
             for name in ("linear_accuracy", "macro_auc")
