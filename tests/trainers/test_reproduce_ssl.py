@@ -155,8 +155,9 @@ def test_a_paper_that_is_none_and_a_row_that_is_none(tmp_path):
     with pytest.raises(UnknownNameError, match=r"(?s)sls.*ssl"):
         reproduce.main(["sls", "--out", str(tmp_path)])
     recipe = tmp_path / "recipe.yaml"
-    for wrong in ("ssl paper_c vit", "pretrain paper_b vit", "ssl paper_b"):
-        recipe.write_text(TINY.read_text().replace("ssl paper_b vit", wrong))
+    changes = [("ssl paper_b vit", wrong) for wrong in ("ssl paper_c vit", "pretrain paper_b vit", "ssl paper_b")]
+    for right, wrong in [*changes, ("data: [honest_a]", "data: [paper_b]")]:
+        recipe.write_text(TINY.read_text().replace(right, wrong))
         with pytest.raises(ConfigError, match=r"cannot be used as a recipe of ssl.*reproduce_ssl_"):
             reproduce.main(["ssl", "--out", str(tmp_path / "run"), "--recipe", str(recipe)])
 

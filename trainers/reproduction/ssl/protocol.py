@@ -149,6 +149,8 @@ class SSLProtocol(Protocol):
     def comparison(self, data: str, views: str) -> list[Cell]:
         """The runs of three seeds with one kind of views; a row's own, where they have its options."""
         recipe = self.recipe["comparison"]
+        if self.recipe["data"][data].get("data"):
+            raise ValueError(f"comparison.data {data} is a stored set, whose images cannot be simulated anew")
         kind = f"{views} {data}"
         runs = []
         for seed in SEEDS:
