@@ -176,5 +176,13 @@ def collapse_as_markdown(
         else "is NOT reported as collapsed, though it should be: what is said above of the others means little"
     )
     at_its_end = f"RankMe of its features at the end {control['last']['feature_rank']:.1f}"
-    at_its_best = f"accuracy of the linear probe at its best {words(control['linear_accuracy'], 3)}"
-    return [*lines, f"The control, {name}, {ending} ({at_its_end}; {at_its_best})."]
+    gap = control["gain"]["macro_auc"]
+    at_its_best = (
+        f"of the linear probe at its best, one seed, accuracy {words(control['linear_accuracy'], 3)} and macro AUC "
+        f"{words(control['macro_auc'], 3)}, {signed(gap)} above the untrained encoder's"
+    )
+    return [
+        *lines,
+        f"The control, {name}, {ending} ({at_its_end}; {at_its_best}). Where others gain no more than it does, that does "
+        "not show that they did what they are for.",
+    ]
