@@ -183,6 +183,7 @@ def collapse_as_markdown(
     )
     return [
         *lines,
-        f"The control, {name}, {ending} ({at_its_end}; {at_its_best}). Where others gain no more than it does, that does "
-        "not show that they did what they are for.",
+        f"The control, {name}, {ending} ({at_its_end}; {at_its_best}).",
+        "",
+        "Where others gain no more than the control, that does not show that they did what they are for.",
     ]
