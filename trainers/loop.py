@@ -100,7 +100,7 @@ class Loop:
             begin = time.monotonic()
             self._validate()
             validation = time.monotonic() - begin
-            steps = self.config.run.steps
+            steps = asked = self.config.run.steps
             if self.config.run.minutes is not None:
                 steps = min(steps, self._affordable_steps(self.config.run.minutes * 60, validation))
             run = dataclasses.replace(self.config.run, steps=self.fabric.broadcast(steps))
@@ -108,6 +108,11 @@ class Loop:
         if self.fabric.is_global_zero:
             with self.writing():
                 save_config(self.config, self.folder)
+            if run.steps < asked:
+                print(
+                    f"{run.steps:,} of {asked:,} steps fit into --minutes {run.minutes:g}, and the learning rate spans "
+                    "those; --minutes None takes them all"
+                )
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Goes on from a checkpoint.

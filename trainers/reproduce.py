@@ -25,7 +25,7 @@ import yaml
 from lensgen.errors import unknown_name
 from trainers.command_line import exit_with_message, find_recipe
 from trainers.config import require
-from trainers.errors import ConfigError
+from trainers.errors import ConfigError, TrainingError
 from trainers.logs import read_table, write_json
 from trainers.reproduction.budget import Cost, Level, Plan, choose_level, makespan
 from trainers.reproduction.cell import Cell
@@ -82,7 +82,11 @@ def reproduce(config: Reproduce, root: Path) -> None:
         if not plan.exists():
             make_plan(config, protocol, runner, spent).write(plan)
         decided = Plan.read(plan)
-        _run(config, protocol, runner, decided, spent)
+        try:
+            _run(config, protocol, runner, decided, spent)
+        except TrainingError:  # of the runs that are done something can be said
+            protocol.write_results(root, decided, runner.failed)
+            raise
     finally:
         write_json(elapsed, spent + seconds_since_start())
     protocol.write_results(root, decided, runner.failed)
@@ -166,7 +170,7 @@ def _rehearse(protocol: Protocol, runner: Runner, cells: Sequence[Cell]) -> dict
     if not cells:
         return {}
     protocol.prepare(runner.root, cells)
-    # the first run of each process reads the stored set and loads the libraries: that is not timed
+    # the first run of each process loads the libraries, and reads the set if there is one: that is not timed
     first = [dataclasses.replace(cells[0], name=f"rehearsal/first_{number}") for number in range(runner.processes)]
     every = [*first, *cells]
     took = runner.run(every, 1.0, {cell.name: 10.0 for cell in every}, "timing a short run of each kind")

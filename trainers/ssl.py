@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 from lightly.utils.scheduler import cosine_schedule
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
 from trainers.checkpoint import load_weights, read_checkpoint
@@ -42,6 +43,8 @@ from trainers.ssl_figures import draw_loss, draw_probes, draw_views
 from trainers.summary import write_summary
 from trainers.transform import InputTransform
 from trainers.views import Augmentation, augmented, require_square
+
+_AT_A_TIME = 256  # images through an untrained network
 
 __all__ = ["SSLConfig", "SSLTask", "main", "predict", "restore"]
 
@@ -136,6 +139,12 @@ class SSLTask:
             torch.manual_seed(key_of(self.config.data.seed, "weights"))
             return build(self.about["model"]).to(self._device)
 
+    def _untrained(self) -> SelfSupervised:
+        """As it is before the first step, but that its batch norms know the mean and deviation of what they see."""
+        model = self._new_model()
+        update_bn(self.data.transform(self.data.fit.image).split(_AT_A_TIME), model.encoder)
+        return model.eval()
+
     def loss(self, forward: nn.Module, batch: Batch, draws: Draws) -> Tensor:
         """The method's loss of the whole batch of all processes, after its teacher has followed the last step."""
         options = self.config.options
@@ -184,7 +193,7 @@ class SSLTask:
         }  # fmt: skip
         return evaluate(
             self.learner,
-            self._new_model().eval(),
+            self._untrained(),
             self.data,
             self.held_out_pair,
             self.config.validation.neighbours,

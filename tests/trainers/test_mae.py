@@ -196,10 +196,12 @@ def test_a_summary_that_cannot_be_written_is_written_by_a_resume(train, tmp_path
     assert json.loads(place.read_text())["images_seen"] == 48
 
 
-def test_minutes_lower_the_steps_once_and_are_kept(train, monkeypatch):
+def test_minutes_lower_the_steps_once_and_are_kept(train, monkeypatch, capsys):
     monkeypatch.setattr(mae.Loop, "_affordable_steps", lambda self, budget, validation: 4)
     folder = train("--minutes=1")
+    assert "steps fit into --minutes 1, and the learning rate spans those" in capsys.readouterr().out
     assert load_config(MAEConfig, folder).run.steps == 4 and len(losses(folder)) == 4
     monkeypatch.undo()
     roomy = train("--minutes=1000", "--steps=2", out="roomy")
+    assert "fit into --minutes" not in capsys.readouterr().out
     assert len(losses(roomy)) == 2

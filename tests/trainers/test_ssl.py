@@ -71,6 +71,28 @@ def test_a_run_leaves_everything_behind(run, capsys):
     assert "gain of the linear probe" in capsys.readouterr().out
 
 
+def test_the_untrained_encoder_knows_the_images_and_nothing_else(run, stored, monkeypatch):
+    """Its batch norms have the mean of the `fit` images: a probe's gain is not that of statistics."""
+    seen = {}
+    evaluate = ssl.evaluate
+
+    def remembered(model, untrained, data, *args):
+        seen.update(untrained=untrained, images=data.transform(data.fit.image))
+        return evaluate(model, untrained, data, *args)
+
+    monkeypatch.setattr(ssl, "evaluate", remembered)
+    folder = run("--model=cnn", "--method=byol", "--steps=2", "--validate-every=2")
+    encoder = seen["untrained"].encoder
+    folded, first, norm = list(encoder.layers)[:3]
+    assert not encoder.training and isinstance(norm, torch.nn.BatchNorm2d)
+    expected = first(folded(seen["images"])).mean((0, 2, 3))
+    torch.testing.assert_close(norm.running_mean, expected, rtol=1e-4, atol=1e-6)
+    trained = load_encoder(folder).module.state_dict()
+    own = encoder.state_dict()
+    learnt = [name for name in own if name.endswith("weight")]
+    assert own.keys() == trained.keys() and any(not torch.equal(own[name], trained[name]) for name in learnt)
+
+
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "simclr"])
 def test_every_method_runs_whole(method, run):
     folder = run(f"--method={method}", "--steps=2", "--validate-every=2")

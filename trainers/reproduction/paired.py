@@ -43,9 +43,10 @@ def rmse_difference(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> d
     return _difference(one, other, lambda squares, rows: float(np.sqrt(squares[rows].mean())))
 
 
-def mean_estimate(one: Sequence[np.ndarray]) -> dict[str, float]:
-    """The mean itself of a figure `[N]` of each network, with the interval over images and seeds."""
-    return mean_difference(one, [np.zeros(len(one[0]))] * len(one))
+def auc_estimate(one: Sequence[np.ndarray], label: np.ndarray) -> dict[str, float]:
+    """The macro AUC itself, with the interval over images and seeds; arguments as of `auc_difference`."""
+    gap = auc_difference(one, [np.zeros_like(ranks) for ranks in one], label)  # of those that know nothing it is 0.5
+    return {name: 0.5 + value for name, value in gap.items()}
 
 
 def seed_slack(values: Sequence[float]) -> float:

@@ -88,8 +88,8 @@ class Protocol(ABC):
                 first.setdefault(cell.kind, cell)
         # short runs begin with nothing: that costs the same
         return [
-            Cell(f"rehearsal/{kind.replace(' ', '_')}", cell.trainer, kind, _REHEARSAL_STEPS, cell.options)
-            for kind, cell in first.items()
+            Cell(f"rehearsal/{number}", cell.trainer, kind, _REHEARSAL_STEPS, cell.options)
+            for number, (kind, cell) in enumerate(first.items())
         ]
 
     def write_results(self, root: Path, plan: Plan, failed: Mapping[str, str]) -> None:

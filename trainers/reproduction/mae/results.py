@@ -197,6 +197,6 @@ def comparison_words(comparison: Mapping[str, Any]) -> list[str]:
         winner = verdict(gap, "the stream wins", "the stored set wins")
         lines += [
             "",
-            f"AUC of the stream minus that of {names[source]}: {signed(gap)}, images and seeds resampled; {winner}.",
+            f"AUC of the stream minus that of {names[source]}: {signed(gap)}; {winner}.",
         ]
     return lines

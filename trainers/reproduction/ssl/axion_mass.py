@@ -114,7 +114,7 @@ def axion_mass_as_markdown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _conclusion(row: Mapping[str, Any]) -> str:
-    against = {"better": "better than", "worse": "worse than", "undecided": "no different from"}
+    against = {"better": "better than", "worse": "worse than", "undecided": "not to be told from"}
     return (
         f"- {Data.named(row['data'])}, {row['method']} ({row['encoder']}): RMSE minus that from scratch "
         f"{signed(row['gain'])} dex, {row['gain']['verdict']}; {against[row[PRETRAINED]['against_prior']]} predicting "

@@ -129,7 +129,7 @@ def draw_axion_mass(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def draw_views(path: Path, comparisons: Sequence[Mapping[str, Any]]) -> None:
-    """Above accuracy of the linear probe against detectability, with intervals; below the difference from augment."""
+    """Above AUC of the linear probe against detectability, with intervals; below the difference from augment."""
     reached = [part for part in comparisons if part["views"]]
     figure = Figure(figsize=(1.0 + 5.5 * len(reached), 7.2), layout="constrained")
     axes = figure.subplots(2, len(reached), squeeze=False, height_ratios=(1.6, 1))
@@ -144,17 +144,19 @@ def draw_views(path: Path, comparisons: Sequence[Mapping[str, Any]]) -> None:
             where = _apart([bin["detectability"] for bin in bins], number)
             _draw_curve(above, where, bins, f"C{number}", label)
             if views != AUGMENT:
-                gaps = part["minus_augment"][views]["by_detectability"]
-                _draw_curve(below, where, gaps, f"C{number}", f"{views} minus {AUGMENT}")
-        above.axhline(1 / 3, color="0.6", linestyle="--", linewidth=0.8, label="chance")
+                [gap] = [gap for gap in part["differences"] if (gap["views"], gap["than"]) == (views, AUGMENT)]
+                _draw_curve(below, where, gap["by_detectability"], f"C{number}", f"{views} minus {AUGMENT}")
+        above.axhline(0.5, color="0.6", linestyle="--", linewidth=0.8, label="chance")
         below.axhline(0, color="0.6", linestyle="--", linewidth=0.8)
         images = sum(bin["images"] for bin in next(iter(part["views"].values()))["by_detectability"])
         above.set_title(f"{Data.named(part['data'])}, {images} test images with substructure", fontsize=10)
-        above.set_ylabel("accuracy of the linear probe")
+        above.set_ylabel("AUC of substructure against none, linear probe")
         below.set(xlabel="detectability of the substructure (chi-square), median of a bin", ylabel="difference")
         for axis in (above, below):
             axis.grid(alpha=0.3)
-            axis.legend(fontsize=8)
+            low, high = axis.get_ylim()
+            axis.set_ylim(low, high + 0.35 * (high - low))  # room for the legend
+            axis.legend(fontsize=8, loc="upper left")
     figure.savefig(path, dpi=110)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 SEEDS = (0, 1, 2)  # of the linear probes that are always done, and of the comparison of views
@@ -22,8 +23,8 @@ class Data(NamedTuple):
     def named(cls, name: str) -> Data:
         """Raises KeyError for a name that is none."""
         mode, _, model = name.partition("_")
-        if mode not in MODES or model not in MODELS:
-            raise KeyError(f"{name}: data is {' or '.join(MODES)}, _, and {', '.join(MODELS)}")
+        if mode not in MODES or model not in MODELS or (mode, model) == ("paper", "narrow"):
+            raise KeyError(f"{name}: data is paper_a, paper_b, honest_a, honest_b or honest_narrow")
         return cls(mode, MODELS[model])
 
     def __str__(self) -> str:
@@ -67,7 +68,8 @@ def scratch_folder(data: str, encoder: str, seed: int, augmentation: str, task: 
 
 
 def comparison_folder(data: str, seed: int, views: str) -> str:
-    return f"comparison/{data}/seed{seed}/{views}"
+    """Of a run with a kind of views, whose name may be several words."""
+    return f"comparison/{data}/seed{seed}/{re.sub(r'[^a-z]+', '_', views).strip('_')}"
 
 
 def control_folder(seed: int) -> str:

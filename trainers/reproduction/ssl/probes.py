@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainers.collapse import LEAST_DEVIATION
 from trainers.reproduction.estimates import mean_of_seeds, signed, words
 from trainers.reproduction.ssl.names import SEEDS, Data, control_folder, pretraining_folder
-from trainers.reproduction.ssl.results import finished, gain, images, shown
+from trainers.reproduction.ssl.results import Run, finished, gain, images, shown
 
 if TYPE_CHECKING:
     from trainers.reproduction.ssl.protocol import SSLProtocol
@@ -26,7 +27,7 @@ def collect_probes(root: Path, protocol: SSLProtocol, seeds: int) -> list[dict[s
     Returns:
         `linear_accuracy`, `macro_auc` (of the linear probe) and `knn_accuracy`, means of the seeds; the same under
         `untrained`; `gain`, as `results.gain` gives it; of each seed `feature_rank`, `alignment`, `uniformity` and
-        `collapse` (words, "" for none).
+        `projections`.
     """
     return [
         _row(root, place, method, max(seeds, len(SEEDS)))
@@ -50,8 +51,19 @@ def _row(root: Path, place: tuple[str, str], method: str, seeds: int) -> dict[st
         "feature_rank": [part["feature_rank"] for part in metrics],
         "alignment": [part["alignment"] for part in metrics],
         "uniformity": [part["uniformity"] for part in metrics],
-        "collapse": [part["collapse"] if part["collapsed"] else "" for part in metrics],
+        "projections": projections(runs),
     }
+
+
+def projections(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Of each run how its projections lie at its end, and in words whether they have `collapsed`, "" if not."""
+    return [
+        {
+            **{name: run.metrics["last"][f"projection_{name}"] for name in ("deviation", "rank")},
+            "collapsed": run.metrics["collapse"] if run.metrics["collapsed"] else "",
+        }
+        for run in runs
+    ]
 
 
 def collect_control(root: Path) -> dict[str, Any]:
@@ -89,20 +101,24 @@ def _line(row: Mapping[str, Any]) -> str:
         return start + "| not reached |" + " |" * 10
     untrained, gains = row["untrained"], row["gain"]
     ranks = ", ".join(f"{rank:.1f}" for rank in row["feature_rank"])
+    fell = any(run["collapsed"] for run in row["projections"])
     return start + (
         f"| {row['seeds']} | {row['images']['images_seen']:,} "
         f"| {words(row['linear_accuracy'], 3)} | {untrained['linear_accuracy']['value']:.3f} "
         f"| {signed(gains['accuracy'])} | {words(row['macro_auc'], 3)} | {untrained['macro_auc']['value']:.3f} "
         f"| {signed(gains['macro_auc'])} "
         f"| {row['knn_accuracy']['value']:.3f} ({untrained['knn_accuracy']['value']:.3f}) | {ranks} "
-        f"| {gains['macro_auc']['verdict']}{', collapsed' if any(row['collapse']) else ''} |"
+        f"| {gains['macro_auc']['verdict']}{', collapsed' if fell else ''} |"
     )
 
 
 def _verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """In words, null results too: which encoders are better than untrained, by the AUC of the linear probe."""
-    said = {"better": "better than the untrained one", "undecided": "no different, as far as these runs can tell",
-            "worse": "worse than the untrained one"}  # fmt: skip
+    said = {
+        "better": "better than the untrained one",
+        "undecided": "not to be told from the untrained one by these runs",
+        "worse": "worse than the untrained one",
+    }
     lines = []
     for verdict, meaning in said.items():
         names = [
@@ -114,21 +130,44 @@ def _verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def collapse_words(rows: Sequence[Mapping[str, Any]], control: Mapping[str, Any], name: str) -> list[str]:
-    """Which runs collapsed, and whether the control did.
+def collapse_as_markdown(
+    rows: Sequence[Mapping[str, Any]],
+    comparisons: Sequence[Mapping[str, Any]],
+    control: Mapping[str, Any],
+    name: str,
+) -> list[str]:
+    """How the projections of each run lie at its end, which collapsed, and whether the control did.
 
     Args:
         name: of the control.
     """
-    runs = sum(row["seeds"] for row in rows)
-    fell = [
-        f"- {row['method']} ({row['encoder']}, {Data.named(row['data'])}): {reason}"
+    ends = [
+        (f"{row['method']}, {row['encoder']}, {Data.named(row['data'])}", row["projections"])
         for row in rows
         if row["seeds"]
-        for reason in row["collapse"]
-        if reason
     ]
-    lines = [f"Of {runs} pretrained encoders {len(fell) or 'none'} collapsed{':' if fell else '.'}", "", *fell]
+    ends += [
+        (f"comparison: {views}, {Data.named(part['data'])}", kind["projections"])
+        for part in comparisons
+        for views, kind in part["views"].items()
+        if not kind["is_a_row"]
+    ]
+    every = [(run, projection) for run, runs in ends for projection in runs]
+    fell = [f"- {run}: {projection['collapsed']}" for run, projection in every if projection["collapsed"]]
+    lines = [
+        f"Of {len(every)} pretrained encoders {len(fell) or 'none'} collapsed{':' if fell else '.'}", "", *fell,
+        "Projections of different images at the end: deviation from their mean (1: they point everywhere; below "
+        f"{LEAST_DEVIATION}: they have not spread, or fell, which is a collapse), and how many directions they use:",
+        "", "| run | deviation of each seed | rank |", "|---|---|---|",
+    ]  # fmt: skip
+    for run, runs in ends:
+        deviation = ", ".join(f"{part['deviation']:.2f}" for part in runs)
+        rank = ", ".join(f"{part['rank']:.1f}" for part in runs)
+        lines.append(f"| {run} | {deviation} | {rank} |")
+    narrow = [run for run, runs in ends if any(part["deviation"] < LEAST_DEVIATION for part in runs)]
+    if narrow:
+        lines += ["", f"Fallen, or not spread yet: {'; '.join(narrow)}."]
+    lines.append("")
     if not control:
         return [*lines, f"The control, {name}: not reached."]
     ending = (
@@ -137,5 +176,14 @@ def collapse_words(rows: Sequence[Mapping[str, Any]], control: Mapping[str, Any]
         else "is NOT reported as collapsed, though it should be: what is said above of the others means little"
     )
     at_its_end = f"RankMe of its features at the end {control['last']['feature_rank']:.1f}"
-    at_its_best = f"accuracy of the linear probe at its best {words(control['linear_accuracy'], 3)}"
-    return [*lines, f"The control, {name}, {ending} ({at_its_end}; {at_its_best})."]
+    gap = control["gain"]["macro_auc"]
+    at_its_best = (
+        f"of the linear probe at its best, one seed, accuracy {words(control['linear_accuracy'], 3)} and macro AUC "
+        f"{words(control['macro_auc'], 3)}, {signed(gap)} above the untrained encoder's"
+    )
+    return [
+        *lines,
+        f"The control, {name}, {ending} ({at_its_end}; {at_its_best}).",
+        "",
+        "Where others gain no more than the control, that does not show that they did what they are for.",
+    ]

@@ -146,17 +146,26 @@ class SSLProtocol(Protocol):
         kind = f"ssl {options['method']} {first.encoder}"
         return self._cell(control_folder(0), "ssl", kind, first.data, PRETRAINING, more)
 
+    def comparison(self, data: str, views: str) -> list[Cell]:
+        """The runs of three seeds with one kind of views; a row's own, where they have its options."""
+        recipe = self.recipe["comparison"]
+        if self.recipe["data"][data].get("data"):
+            raise ValueError(f"comparison.data {data} is a stored set, whose images cannot be simulated anew")
+        kind = f"{views} {data}"
+        runs = []
+        for seed in SEEDS:
+            usual = self._pretraining(Row("ssl", data, recipe["encoder"]), seed, recipe["method"])
+            options = {**usual.options, **recipe["views"][views]}
+            name = comparison_folder(data, seed, views)
+            own = options != usual.options
+            runs.append(dataclasses.replace(usual, name=name, kind=kind, options=options) if own else usual)
+        return runs
+
     def _comparison(self) -> Iterator[Cell]:
         recipe = self.recipe["comparison"]
-        # a stored image cannot be simulated anew
-        shared = {**_STREAMED, **self._encoder(recipe["encoder"]), **self._method(recipe["method"])}
-        for seed in SEEDS:
-            for data in recipe["data"]:
-                for views, options in recipe["views"].items():
-                    yield self._cell(
-                        comparison_folder(data, seed, views), "ssl", f"{views} {data}", data, PRETRAINING + seed,
-                        {**shared, **options}, steps="comparison",
-                    )  # fmt: skip
+        for data in recipe["data"]:
+            for runs in zip(*(self.comparison(data, views) for views in recipe["views"]), strict=True):
+                yield from runs
 
     def _encoder(self, name: str) -> Mapping[str, Any]:
         return self.recipe["encoders"][name]
@@ -173,11 +182,10 @@ class SSLProtocol(Protocol):
         seed: int,
         more: Mapping[str, Any],
         after: str | None = None,
-        steps: str | None = None,
     ) -> Cell:
         recipe = self.recipe
         own = recipe[trainer]
         mode = data.partition("_")[0]
         # what comes later is the more particular
         options = {"seed": seed, **recipe["all"], **recipe["data"][data], **own.get("all", {}), **own.get(mode, {})}
-        return Cell(name, trainer, kind, recipe["steps"][steps or trainer], {**options, **more}, after)
+        return Cell(name, trainer, kind, recipe["steps"][trainer], {**options, **more}, after)
