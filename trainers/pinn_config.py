@@ -36,13 +36,13 @@ class PinnConfig(ClassificationConfig):
     dropout: float = 0.0
     """Dropout in the transformer and the head."""
     compactness: float | None = None
-    """Weight of the rebuilt source's second moment in units of the image's, by which theta_E is found: 1 without a
-    lens, some hundredths with the right one, and the square of theta_E's relative error more with another. 10 unless
-    --hard or --no-physics is given."""
+    """Weight of the second moment of the source's light in units of that of the image's, by which theta_E is found: 1
+    without a lens, some hundredths with the right one, and with another more by the square of theta_E's relative error.
+    10 unless --hard or --no-physics is given."""
     physics_weight: float = 0.0
     """Weight of chi-square, the mean squared residual, in units of the noise, of the rebuilt source lensed again
-    (LensPINN, of streamed images with noise and without lens light): 1 is noise alone; 1 to 10 with the right theta_E
-    of a round lens, tens to hundreds with one 10 % off. Try 0.01."""
+    (LensPINN, of streamed images with noise and without lens light): 1 is noise alone, 2 to 10 is usual with the right
+    theta_E, and 10 to 60 with one 10 % off. Try 0.1."""
     physics_after: float = 0.5
     """Share of the steps after which chi-square counts: it sharpens a theta_E that is known to some per cent, and leads
     any other astray, to 0."""

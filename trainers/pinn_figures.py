@@ -25,7 +25,7 @@ class Panel:
         half_widths: half of each picture's side.
         shown: half of the side of what is shown of it.
         kind: what colours mean: "brightness" on the scale of the first column, "own" on the picture's own, "map" from
-            0 to 1, "k" about 1.
+            0 to 1, "k" about 1 on the column's own.
         captions: above each picture; none for no words.
     """
 
@@ -41,20 +41,13 @@ def draw_panels(path: Path, panels: Sequence[Panel], names: Sequence[str], unit:
     """A row a lens, whose class is among `names` `[N]`; lengths are in `unit`."""
     figure = Figure(figsize=(2.55 * len(panels) + 1.2, 2.35 * len(names) + 0.8), layout="constrained")
     axes = figure.subplots(len(names), len(panels), squeeze=False)
-    reach = max((float(np.abs(panel.pictures - 1).max()) for panel in panels if panel.kind == "k"), default=0) or 1e-3
     for row, name in enumerate(names):
         low, high = float(panels[0].pictures[row].min()), float(panels[0].pictures[row].max())
         for axis, panel in zip(axes[row], panels, strict=True):
             side = panel.half_widths[row]
-            styles: dict[str, dict[str, Any]] = {
-                "brightness": {"cmap": "inferno", "vmin": low, "vmax": high},
-                "own": {"cmap": "inferno"},
-                "map": {"cmap": "gray", "vmin": 0, "vmax": 1},
-                "k": {"cmap": "RdBu_r", "norm": TwoSlopeNorm(1.0, 1 - reach, 1 + reach)},
-            }
             axis.set_facecolor("0.6")
             drawn = axis.imshow(
-                panel.pictures[row], origin="lower", extent=(-side, side, -side, side), **styles[panel.kind]
+                panel.pictures[row], origin="lower", extent=(-side, side, -side, side), **_style(panel, low, high)
             )
             axis.set(xlim=(-panel.shown, panel.shown), ylim=(-panel.shown, panel.shown))
             title = [panel.title] if row == 0 else []
@@ -117,6 +110,16 @@ def draw_radii(path: Path, radii: Radii) -> None:
     axis.grid(alpha=0.3)
     axis.legend(loc="upper left", fontsize=8)
     figure.savefig(path, dpi=110)
+
+
+def _style(panel: Panel, low: float, high: float) -> dict[str, Any]:
+    """How a picture is drawn, where brightness is between `low` and `high`."""
+    if panel.kind == "k":
+        reach = float(np.nanmax(np.abs(panel.pictures - 1))) or 1e-3
+        return {"cmap": "RdBu_r", "norm": TwoSlopeNorm(1.0, 1 - reach, 1 + reach)}
+    if panel.kind == "map":
+        return {"cmap": "gray", "vmin": 0, "vmax": 1}
+    return {"cmap": "inferno"} | ({"vmin": low, "vmax": high} if panel.kind == "brightness" else {})
 
 
 def _name(axis: Axes, row: int, title: str) -> None:

@@ -14,8 +14,10 @@ from trainers.grad_cam import eyes, grad_cam
 from trainers.models.explanation import Explanation
 from trainers.models.lensformer import Lensformer
 from trainers.models.lenspinn import LensPINN
+from trainers.models.physics.grid import pixel_positions
 from trainers.pinn_figures import Activation, Panel, draw_activation, draw_panels
 
+MIDDLE = 4.0  # pixels, where a constant of the potential would make k large
 BRIGHTNESS = {"asinh": "asinh(flux / noise)", "minmax": "brightness, 0 to 1"}
 
 
@@ -63,12 +65,27 @@ def _panels(images: Tensor, found: Explanation, data: Data, batch: Batch, rows: 
         Panel("rebuilt source", _picture(found.source.image), halves * found.source.field.cpu().numpy(), half / 2,
               captions=captions),
     ]  # fmt: skip
-    truth = data.truth(batch.index[rows], "source")
+    truth = data.truth(batch.index[rows], "source", *(() if found.k is None else ("potential",)))
     if truth is not None:
         panels.append(Panel("true source", _picture(data.transform(truth.maps["source"])), halves, half / 2, "own"))
     if found.k is not None:
         panels.append(Panel("k", _picture(found.k), halves, half, "k"))
+        if truth is not None and true is not None:
+            panels.append(Panel("true k", _picture(_true_k(truth, true[rows], side)), halves, half, "k"))
     return panels
+
+
+def _true_k(truth: Batch, theta_E: Tensor, pixel_scale: float) -> Tensor:
+    """The potential in units of that of a sphere of `theta_E` [arcsec], `[N, 1, H, W]`; not a number in the middle.
+
+    The constant that a potential leaves open is the one with which it is nearest to the sphere's.
+    """
+    potential = truth.maps["potential"][:, None]
+    x, y = (position.view(potential.shape[-2:]) for position in pixel_positions(potential))
+    radius = torch.hypot(x, y)
+    sphere = theta_E.view(-1, 1, 1, 1) * pixel_scale * radius
+    k = (potential - (potential - sphere).mean((-2, -1), keepdim=True)) / sphere
+    return torch.where(radius < MIDDLE, torch.nan, k)
 
 
 def _picture(images: Tensor) -> np.ndarray:
