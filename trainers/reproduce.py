@@ -29,6 +29,7 @@ from trainers.errors import ConfigError, TrainingError
 from trainers.logs import read_table, write_json
 from trainers.reproduction.budget import Cost, Level, Plan, choose_level, makespan
 from trainers.reproduction.cell import Cell
+from trainers.reproduction.lenspinn.protocol import LensPINNProtocol
 from trainers.reproduction.mae.protocol import MAEProtocol
 from trainers.reproduction.protocol import Protocol
 from trainers.reproduction.runner import Runner
@@ -36,7 +37,7 @@ from trainers.reproduction.ssl.protocol import SSLProtocol
 from trainers.reproduction.worker import Main
 from trainers.timing import seconds_since_start
 
-PAPERS: dict[str, type[Protocol]] = {kind.name: kind for kind in (MAEProtocol, SSLProtocol)}
+PAPERS: dict[str, type[Protocol]] = {kind.name: kind for kind in (MAEProtocol, SSLProtocol, LensPINNProtocol)}
 _PAPERS = "; ".join(f"{name}: {kind.paper}, {kind.subject}" for name, kind in PAPERS.items()) + "."
 
 
@@ -51,11 +52,16 @@ class Reproduce:
     """Folder, by default runs/reproduce_PAPER; what is there is gone on with."""
     recipe: str | None = None
     """A YAML file in place of trainers/recipes/reproduce_PAPER_cpu or _gpu."""
+    models: tuple[str, ...] = ()
+    """Only these of the recipe's models (lenspinn)."""
 
     def __post_init__(self) -> None:
         require("budget", self.budget, 0.1)
         if self.paper not in PAPERS:
             raise unknown_name("paper", self.paper, PAPERS)
+        if self.models and not PAPERS[self.paper].has_models:
+            choice = ", ".join(name for name, kind in PAPERS.items() if kind.has_models)
+            raise ConfigError(f"--models chooses among the models of {choice}; {self.paper} has none: leave it out.")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -67,6 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         again = ["python", "-m", "trainers.reproduce", config.paper, f"--budget={config.budget:g}", f"--out={root}"]
         again += [f"--recipe={config.recipe}"] if config.recipe else []
+        again += ["--models", *config.models] if config.models else []
         print(f"\ninterrupted; go on with: {shlex.join(again)}", file=sys.stderr)
         return 130
     return 0
@@ -124,6 +131,8 @@ def open_protocol(config: Reproduce, root: Path) -> Protocol:
     machine = "gpu" if torch.cuda.is_available() else "cpu"
     given = find_recipe(config.recipe or f"reproduce_{config.paper}_{machine}")
     source, kept = given.read_text(), root / "recipe.yaml"
+    if config.models:  # a part of the recipe that is kept, so that others cannot be mixed with them by mistake
+        source += f"only: [{', '.join(config.models)}]\n"
     if kept.is_file() and kept.read_text() != source:
         raise ConfigError(f"{kept} is not the recipe that was given: the runs there have others. Give another --out.")
     try:
@@ -135,6 +144,9 @@ def open_protocol(config: Reproduce, root: Path) -> Protocol:
             f"{given} cannot be used as a recipe of {config.paper}: {error!r}; compare it with "
             f"trainers/recipes/reproduce_{config.paper}_{machine}.yaml."
         ) from error
+    for name in config.models:
+        if name not in recipe["models"]:
+            raise unknown_name("model", name, recipe["models"])
     root.mkdir(parents=True, exist_ok=True)
     part = kept.with_suffix(".part")
     part.write_text(source)

@@ -30,6 +30,7 @@ def write_summary(loop: Loop, data: Data, figures: list[Path], more: Mapping[str
     ]
     summary = {
         "steps": progress.step,
+        "parameters": sum(parameter.numel() for parameter in loop.task.model.parameters()),
         "images_seen": images,
         "images_distinct": distinct,
         "images_repeated": images - distinct,
@@ -60,6 +61,7 @@ def as_text(summary: dict[str, Any]) -> str:
         heading += f" (chance of a class {1 / len(summary['classes']):.2f})"
     lines = [
         "",
+        f"parameters       {summary['parameters']:,}",
         f"images seen      {summary['images_seen']:,}, {repeats}",
         f"speed            {summary['images_per_second']:,.0f} images/s on {summary['device']}, "
         f"{summary['share_of_time_simulating']:.0%} of the time waiting for them",

@@ -1,6 +1,10 @@
 """The trainer of LensPINN and Lensformer: what teaches their lenses, what does not, and what is left of a run."""
 
+import contextlib
+import functools
+import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +14,7 @@ from torch.nn import functional
 
 import lensgen
 import trainers
-from trainers import classify, pinn
+from trainers import classify, classify_evaluation, pinn
 from trainers.checkpoint import read_checkpoint
 from trainers.command_line import load_config
 from trainers.config import DataConfig, RunConfig, ValidationConfig
@@ -25,6 +29,7 @@ from trainers.models.physics.compactness import compactness, seen
 from trainers.models.pinn import build_pinn
 from trainers.models.vit import ViTConfig
 from trainers.pinn_config import PinnConfig
+from trainers.pinn_seeing import draw_seen
 from trainers.relensed import Relensed, require_no_lens_light
 
 CPU = torch.device("cpu")
@@ -52,22 +57,62 @@ def flags(tiny):
     return [flag for flag in tiny if not flag.startswith(("--decoder", "--vit"))]
 
 
-@pytest.fixture
-def run(rings, tmp_path, flags, monkeypatch):
-    """Runs the trainer on the stored set: `run("--steps=4", out=...)` -> the run's folder; with pictures if asked."""
+@pytest.fixture(scope="session")
+def start(rings, flags):
+    """Runs the trainer on the stored set: `start(folder, "--steps=4")` -> what it printed.
 
-    def train(*more, out="pinn", data=rings, trainer=pinn, pictures=False):
-        monkeypatch.undo()
-        if not pictures:
-            monkeypatch.setattr(pinn, "draw_seen", lambda *_: [])
-            monkeypatch.setattr(pinn, "draw_radii", lambda *_: None)
-        folder = tmp_path / out
+    Without pictures, which take longer than all the rest, unless they are asked for: then of one lens a class.
+    """
+
+    def train(folder, *more, data=rings, trainer=pinn, pictures=False):
         where = ["--data", str(data)] if data else ["--stream", "--set=grid.size=32"]
-        argv = [*flags, *where, "--out", str(folder), "--steps=6", "--validate-every=3", "--augment=none", *more]
-        assert trainer.main(argv) == 0
-        return folder
+        argv = [*flags, *where, "--out", str(folder), "--steps=4", "--validate-every=2", "--augment=none", *more]
+        return quietly(trainer, argv, pictures)
 
     return train
+
+
+def quietly(trainer, argv, pictures=False):
+    """What a trainer prints."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
+        patch.setattr(pinn, "draw_seen", functools.partial(draw_seen, lenses_per_class=1) if pictures else no_pictures)
+        if not pictures:
+            patch.setattr(pinn, "draw_radii", no_pictures)
+            patch.setattr(classify_evaluation, "draw_test", no_pictures)
+        assert trainer.main(argv) == 0
+    return printed.getvalue()
+
+
+def no_pictures(*_):
+    return []
+
+
+@pytest.fixture
+def run(start, tmp_path):
+    """As `start`, in a folder of the test's own: `run("--steps=4", out=...)` -> the run's folder."""
+
+    def train(*more, out="pinn", **how):
+        start(tmp_path / out, *more, **how)
+        return tmp_path / out
+
+    return train
+
+
+MODELS = ["lenspinn_small", "lensformer"]
+OPTIONS = {"lenspinn_small": ["--no-preprocessing", "--floor=0.07", "--average-d4"], "lensformer": ["--floor=0.05"]}
+
+
+@pytest.fixture(scope="session")
+def finished(start, tmp_path_factory):
+    """Of each model's name a run that nobody changes, with pictures: its folder, and what it printed."""
+
+    @functools.cache
+    def once(model):
+        folder = tmp_path_factory.mktemp(model) / "whole"
+        own = [f"--model={model}", *OPTIONS[model], "--dropout=0.1", "--augment=d4", "--checkpoint-every=2"]
+        return folder, start(folder, *own, pictures=True)
+
+    return once
 
 
 def task_of(rings, transform="asinh", **options):
@@ -86,12 +131,9 @@ def metrics(folder):
     return json.loads((folder / "metrics.json").read_text())
 
 
-MODELS = ["lenspinn_small", "lensformer"]
-
-
 @pytest.mark.parametrize("model", MODELS)
-def test_a_run_leaves_everything_behind(run, model, capsys):
-    folder = run(f"--model={model}", pictures=True)
+def test_a_run_leaves_everything_behind(finished, model):
+    folder, printed = finished(model)
     names = {path.name for path in folder.iterdir()}
     assert names == {"checkpoints", "config.yaml", "grad_cam.png", "metrics.json", "predictions.npz", "sources.png",
                      "summary.json", "tensorboard", "test.png", "theta_E.npz", "theta_E.png", "train.csv",
@@ -105,7 +147,7 @@ def test_a_run_leaves_everything_behind(run, model, capsys):
                                                                 "grad_cam.png"]  # fmt: skip
     assert found["theta_E_correlation"] == pytest.approx(np.corrcoef(radii["learned"], radii["true"])[0, 1])
     assert found["theta_E_rms_pixel"] == pytest.approx(np.sqrt(np.mean((radii["learned"] - radii["true"]) ** 2)))
-    assert "theta_E of 20 lenses: correlation" in capsys.readouterr().out
+    assert "theta_E of 20 lenses: correlation" in printed
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -113,7 +155,7 @@ def test_compactness_finds_radii_that_no_label_tells(rings, model):
     task = task_of(rings, model=model)
     lens = [own for name, own in task.model.named_parameters() if name.startswith(("radius.", "correction.", "image_"))]
     adam, batches = torch.optim.Adam(lens, lr=1e-3), iter(task.data.source)
-    for _ in range(60):
+    for _ in range(40):
         batch = next(batches)
         theta_E = task.network.einstein_radius(task.data.transform(batch.image))
         loss = task.lens_losses(batch.image, batch.params, theta_E)["compactness"].mean()
@@ -126,9 +168,10 @@ def test_compactness_finds_radii_that_no_label_tells(rings, model):
 
 
 def test_without_weights_it_is_trainers_classify(run):
-    ours = run("--compactness=0", "--augment=d4")
-    theirs = run("--model=lenspinn_small", "--augment=d4", out="classify", trainer=classify)
-    assert column(ours, "loss") == column(theirs, "loss")
+    short = ("--augment=d4", "--steps=3", "--validate-every=3")
+    ours = run("--compactness=0", *short)
+    theirs = run("--model=lenspinn_small", *short, out="classify", trainer=classify)
+    assert column(ours, "loss") == column(theirs, "loss") and len(column(ours, "loss")) == 3
     one, two = metrics(ours), metrics(theirs)
     assert one["macro_auc"] == two["macro_auc"] and one["accuracy"] == two["accuracy"]
 
@@ -190,18 +233,21 @@ def test_chi_square_on_a_stream_is_validated(run):
     assert "theta_E_correlation" not in figures  # theta_E is the same for all
 
 
-@pytest.mark.parametrize("more", [(), ("--model=lensformer", "--dropout=0.2")])
-def test_a_resumed_run_is_the_run_that_was_not_interrupted(run, more):
-    flags = [*more, "--augment=d4", "--checkpoint-every=3", "--floor=0.05"]
-    whole, part = run(*flags, out="whole"), run(*flags, out="part")
-    assert pinn.main(["--resume", str(part / "checkpoints" / "step_000003")]) == 0
+@pytest.mark.parametrize("model", MODELS)
+def test_a_resumed_run_is_the_run_that_was_not_interrupted(finished, model, tmp_path):
+    whole, part = finished(model)[0], tmp_path / "part"
+    later = shutil.ignore_patterns("step_000004", "*.png", "*.npz", "metrics.json", "summary.json")
+    shutil.copytree(whole, part, ignore=later)
+    assert [path.name for path in (part / "checkpoints").glob("step_*")] == ["step_000002"]
+    quietly(pinn, ["--resume", str(part / "checkpoints" / "step_000002")])
     one, two = metrics(whole), metrics(part)
     assert one.pop("checkpoint") != two.pop("checkpoint") and one == two
-    assert column(whole, "loss") == column(part, "loss")
+    assert column(whole, "loss") == column(part, "loss") and len(column(whole, "loss")) == 4
+    assert (part / "checkpoints" / "step_000004").exists()
 
 
-def test_a_loaded_model_has_the_options_of_its_run_and_predicts_as_it_was_tested(run, rings):
-    folder = run("--no-preprocessing", "--floor=0.07", "--dropout=0.1", "--average-d4")
+def test_a_loaded_model_has_the_options_of_its_run_and_predicts_as_it_was_tested(finished):
+    folder, _ = finished("lenspinn_small")
     model, transform = trainers.load(folder)
     assert not model.module.preprocessing and model.module.floor == 0.07
     config = load_config(PinnConfig, folder)
@@ -219,7 +265,7 @@ def test_a_loaded_model_has_the_options_of_its_run_and_predicts_as_it_was_tested
 
 
 def test_a_cnn_alone_has_no_lens_to_speak_of(run):
-    folder = run("--no-physics", pictures=True)
+    folder = run("--no-physics", "--steps=2", pictures=True)
     assert set(json.loads((folder / "summary.json").read_text())["trained"]) == {"macro_auc", "accuracy", "loss"}
     assert (folder / "grad_cam.png").exists() and not (folder / "sources.png").exists()
     assert "theta_E_rms_pixel" not in metrics(folder)
@@ -323,12 +369,12 @@ def test_grad_cam_of_each_eye_and_class(name, options, titles):
     own = {"hard": False, "floor": 0.02, "dropout": 0.0} if options is None else LENSPINN | options
     torch.manual_seed(0)
     network = build_pinn({"name": name, "image_shape": [1, 64, 64], "classes": 3, "options": own})
-    images = torch.asinh(20 * torch.rand(4, 1, 64, 64))
+    images = torch.asinh(20 * torch.rand(2, 1, 64, 64))
     found = eyes(network, (64, 64))
     assert [eye.title for eye in found] == titles
     for eye in found:
-        maps = [grad_cam(network, eye, images, number) for number in range(3)]
-        assert all(own.shape == (4, 64, 64) and own.min() >= 0 and own.max() <= 1 for own in maps)
+        maps = [grad_cam(network, eye, images, number) for number in (0, 2)]
+        assert all(own.shape == (2, 64, 64) and own.min() >= 0 and own.max() <= 1 for own in maps)
         assert not np.allclose(maps[0], maps[1])
     assert all(own.grad is None or not own.grad.any() for own in network.parameters())
 

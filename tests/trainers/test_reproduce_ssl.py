@@ -116,7 +116,7 @@ def test_what_is_always_done_is_every_probe_three_times_the_control_and_the_view
 
 def test_sets_are_stored_for_the_runs_that_are_made_and_not_for_rehearsals(tmp_path, monkeypatch):
     stored = []
-    monkeypatch.setattr("trainers.reproduction.protocol._store", lambda path, *args: stored.append(path))
+    monkeypatch.setattr("trainers.reproduction.protocol.store", lambda path, *args: stored.append(path))
     monkeypatch.setattr("trainers.reproduction.ssl.protocol.simulate_detectability", lambda *args: None)
     whole = protocol()
     whole.prepare(tmp_path, whole.rehearsal(whole.levels[0]))

@@ -10,6 +10,7 @@ from typing import Any
 RESULTS = {
     "mae": ("summary.json",),
     "classify": ("metrics.json", "summary.json"),
+    "pinn": ("metrics.json", "summary.json"),
     "superres": ("metrics.json", "summary.json"),
     "ssl": ("metrics.json", "summary.json"),
     "regress": ("metrics.json", "summary.json"),
@@ -22,7 +23,7 @@ class Cell:
 
     Args:
         name: also its folder in that of the reproduction, e.g. "paper/seed0/mask_0.9/classify".
-        trainer: "mae", "ssl", "classify", "superres" or "regress".
+        trainer: "mae", "ssl", "classify", "pinn", "superres" or "regress".
         kind: runs of one kind cost the same; one of them is timed for all.
         steps: of the whole protocol, at scale 1.
         options: of the trainer, as its recipes have them; a path below the reproduction's folder is written as

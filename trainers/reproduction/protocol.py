@@ -44,12 +44,14 @@ class Protocol(ABC):
         name: on the command line.
         paper: where it can be found.
         subject: what it is about.
+        has_models: whether the recipe has `models`, among which `--models` chooses by the key `only`.
     """
 
     recipe: Mapping[str, Any]
     name: ClassVar[str]
     paper: ClassVar[str]
     subject: ClassVar[str]
+    has_models: ClassVar[bool] = False
 
     @property
     def levels(self) -> list[Level]:
@@ -66,7 +68,7 @@ class Protocol(ABC):
         for cell in cells:
             if cell.options.get("data"):
                 path = Path(cell.options["data"].format(root=root))
-                _store(path, cell.options["preset"], self.recipe["stored"], progress)
+                store(path, cell.options["preset"], self.recipe["stored"], progress)
 
     @abstractmethod
     def cells(self, level: Level) -> list[Cell]:
@@ -126,8 +128,9 @@ class Protocol(ABC):
         print(f"\n{text}\n{root}/table.md, table.json, {', '.join(report.figures)}")
 
 
-def _store(path: Path, preset: str, images: int, progress: bool) -> None:
-    """Simulates a stored set of a preset's training images, if it is not there yet."""
+def store(path: Path, preset: str, images: int, progress: bool, changes: Sequence[str] = ()) -> None:
+    """Simulates a stored set of a preset's training images, with changes as of `--set`, if it is not there yet."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        lensgen.benchmark(preset, "train", images).save(path, progress)
+        overrides = lensgen.parse_overrides(changes)
+        lensgen.benchmark(preset, "train", images, overrides=overrides).save(path, progress)

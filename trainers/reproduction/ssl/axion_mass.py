@@ -10,8 +10,9 @@ import numpy as np
 
 from trainers.reproduction.estimates import mean_of_seeds, signed, verdict, words
 from trainers.reproduction.paired import rmse_difference
+from trainers.reproduction.runs import Run, images, require_same_images
 from trainers.reproduction.ssl.names import AXION_MASS_NEAR, PRETRAINED, SUPERVISED, Data
-from trainers.reproduction.ssl.results import Run, beside_scratch, images, require_same_images, shown
+from trainers.reproduction.ssl.results import beside_scratch, shown
 
 if TYPE_CHECKING:
     from trainers.reproduction.ssl.protocol import SSLProtocol

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainers.reproduction.estimates import mean_of_seeds, signed, words
+from trainers.reproduction.runs import gain, images
 from trainers.reproduction.ssl.names import MODELS, MODES, PAPER, PRETRAINED, SUPERVISED, Data
-from trainers.reproduction.ssl.results import beside_scratch, gain, images, shown
+from trainers.reproduction.ssl.results import beside_scratch, shown
 
 if TYPE_CHECKING:
     from trainers.reproduction.ssl.protocol import SSLProtocol

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from trainers.collapse import LEAST_DEVIATION
 from trainers.reproduction.estimates import mean_of_seeds, signed, words
+from trainers.reproduction.runs import Run, finished, gain, images
 from trainers.reproduction.ssl.names import SEEDS, Data, control_folder, pretraining_folder
-from trainers.reproduction.ssl.results import Run, finished, gain, images, shown
+from trainers.reproduction.ssl.results import shown
 
 if TYPE_CHECKING:
     from trainers.reproduction.ssl.protocol import SSLProtocol

@@ -10,10 +10,10 @@ import numpy as np
 
 from trainers.reproduction.estimates import mean_of_seeds, signed, verdict, words
 from trainers.reproduction.paired import auc_difference, auc_estimate, dense_ranks
+from trainers.reproduction.runs import Run, finished, gain, images
 from trainers.reproduction.ssl.detectability import read_detectability
 from trainers.reproduction.ssl.names import SEEDS, Data, comparison_folder
 from trainers.reproduction.ssl.probes import projections
-from trainers.reproduction.ssl.results import Run, finished, gain, images
 
 if TYPE_CHECKING:
     from trainers.reproduction.ssl.protocol import SSLProtocol

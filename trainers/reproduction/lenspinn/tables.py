@@ -1,0 +1,95 @@
+"""The rows in words: tables 1 and 2 in each data, differences, and what is known of theta_E."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trainers.reproduction.estimates import Estimate, signed, words
+from trainers.reproduction.lenspinn.results import LENS
+
+Row = Mapping[str, Any]
+
+
+def table_as_markdown(rows: Sequence[Row]) -> list[str]:
+    """The rows of one data, as the paper's table 1; beside them the paper's figures, where it has any."""
+    reached = [row for row in rows if row["seeds"]]
+    if not reached:
+        return ["Not reached.", ""]
+    names = list(reached[0]["auc"])
+    paper = any(row["paper"] for row in rows)
+    columns = ["model", "parameters [M]", "seeds", "images", "epochs", "accuracy = micro F1", "macro F1"]
+    columns += [f"AUC of {name}" for name in names] + ["micro AUC", "s per epoch"]
+    columns += ["the paper: parameters, accuracy, F1; AUC none, CDM, axion"] if paper else []
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for row in rows:
+        cells = _cells(row, names) if row["seeds"] else [row["title"], "", "not reached", *[""] * (5 + len(names) + 1)]
+        cells += [_paper(row["paper"])] if paper else []
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _cells(row: Row, names: Sequence[str]) -> list[str]:
+    seen, different = row["images"]["images_seen"], row["images"]["images_distinct"]
+    return [
+        row["title"],
+        f"{row['parameters'] / 1e6:.2f}",
+        str(row["seeds"]),
+        f"{seen:,}" if seen == different else f"{seen:,} ({different:,} different)",
+        f"{row['epochs']:.1f}",
+        words(row["accuracy"], 3),
+        f"{row['f1_macro']:.3f}",
+        *[words(row["auc"][name], 3) for name in names],
+        f"{row['auc_micro']:.3f}",
+        f"{row['seconds_per_epoch']:.0f}",
+    ]
+
+
+def _paper(figures: Mapping[str, Any]) -> str:
+    if not figures:
+        return "-"
+    none, cdm, axion = figures["auc"]
+    return (
+        f"{figures['parameters']:.2f}, {figures['accuracy']:.3f}, {figures['f1']:.3f}; {none:.2f}, {cdm:.2f}, "
+        f"{axion:.2f}"
+    )
+
+
+def differences_as_markdown(gaps: Sequence[Row], titles: Mapping[str, str]) -> list[str]:
+    """A line for each pair of models, a table for all data."""
+    if not gaps:
+        return ["Not reached.", ""]
+    lines = ["| data | one minus other | seeds | accuracy | macro AUC |", "|---|---|---|---|---|"]
+    for gap in gaps:
+        cells = [f"{signed(gap[figure])}, {gap[figure]['verdict']}" for figure in ("accuracy", "macro_auc")]
+        pair = f"{titles[gap['one']]} minus {titles[gap['other']]}"
+        lines.append(f"| {gap['data']} | {pair} | {gap['seeds']} | {cells[0]} | {cells[1]} |")
+    return [*lines, ""]
+
+
+def preprocessing_as_markdown(rows: Sequence[Row], gaps: Sequence[Row], pair: tuple[str, str]) -> list[str]:
+    """What the preprocessing is worth with and without noise.
+
+    Args:
+        pair: the models with and without it.
+    """
+    lines = ["| data | accuracy with | without | difference |", "|---|---|---|---|"]
+    for gap in gaps:
+        if (gap["one"], gap["other"]) == pair:
+            found: list[Estimate] = [
+                next(row for row in rows if (row["data"], row["model"]) == (gap["data"], model))["accuracy"]
+                for model in pair
+            ]
+            difference = f"{signed(gap['accuracy'])}, {gap['accuracy']['verdict']}"
+            lines.append(f"| {gap['data']} | {words(found[0], 3)} | {words(found[1], 3)} | {difference} |")
+    return [*lines, ""] if len(lines) > 2 else ["Not reached.", ""]
+
+
+def radii_as_markdown(rows: Sequence[Row]) -> list[str]:
+    """What the models know of theta_E, that no label told them."""
+    lines = ["| data | model | seeds | correlation | rms error [arcsec] |", "|---|---|---|---|---|"]
+    for row in rows:
+        if row["seeds"] and any(name in row for name in LENS):
+            correlation, rms = (f"{row[name]:.3f}" if name in row else "all alike" for name in LENS)
+            lines.append(f"| {row['data']} | {row['title']} | {row['seeds']} | {correlation} | {rms} |")
+    return [*lines, ""] if len(lines) > 2 else ["Not reached.", ""]
