@@ -65,7 +65,7 @@ def report(root: Path, protocol: LensPINNProtocol, level: Level) -> Report:
         *preprocessing_as_markdown(rows, gaps, _PREPROCESSING),
         "## Einstein radii",
         "",
-        "No label tells them: LensPINN is to find them by the compactness of its source, and can not with the published "
+        "No label tells them: LensPINN is to find them by the compactness of its source. It cannot with the published "
         "rule of nearest pixels, through which no gradient comes.",
         "",
         *radii_as_markdown(rows),
