@@ -181,6 +181,8 @@ class Benchmark(Dataset[tuple[Tensor, Tensor]]):
                 file.attrs["class_names"] = list(self.simulator.class_names)
                 file.attrs["input_scale"] = list(self.simulator.input_scale)
                 file.attrs["pixel_scale"] = self.simulator.preset.bands[0].observation.pixel_scale
+                if self.simulator.preset.z_convention is not None:  # whoever reads theta_E is to know whose it is
+                    file.attrs["z_convention"] = self.simulator.preset.z_convention
                 for batch in tqdm(self.batches(), total=-(-self.size // 256), unit="batch", disable=not progress):
                     columns = {"image": batch.image, "label": batch.label, "index": batch.index}
                     start = int(batch.index[0])

@@ -61,6 +61,7 @@ class Data:
         identity: says in a checkpoint which data these are.
         benchmark: the test images of a preset; None for a stored set.
         test_index: rows `[N]` of a stored set that are its test images; None for a preset.
+        z_convention: the redshift of sources that lens parameters are stated for; None where it is that of the images'.
     """
 
     source: Source
@@ -76,6 +77,7 @@ class Data:
     identity: dict[str, Any]
     benchmark: lensgen.Benchmark | None = None
     test_index: Tensor | None = None
+    z_convention: float | None = None
 
     def test(self, size: int = 256) -> Iterator[Batch]:
         """The frozen test images, the same in the same order whatever `--seed` is; look at them once."""
@@ -161,6 +163,7 @@ def open_data(
         }
         | ({} if label is None else {"label": label}),
         benchmark=benchmark,
+        z_convention=held_out.preset.z_convention,
     )
 
 
@@ -211,6 +214,7 @@ def _open_stored(
         | ({} if config.images is None else {"trained_on": config.images})
         | ({} if label is None else {"label": label}),
         test_index=test_rows,
+        z_convention=stored.z_convention,
     )
 
 

@@ -12,15 +12,16 @@ from trainers.data import Data
 from trainers.metrics import root_mean_square
 
 TRUTH = "lens.theta_E"
+UNKNOWN = "arbitrary unit"
 
 
 def true_radii(params: Mapping[str, Tensor], data: Data) -> Tensor | None:
-    """theta_E of images `[N]`, in arcsec, or in pixels if `data` does not say how wide these are; None if not known.
+    """theta_E of images `[N]`, in arcsec; None if not known.
 
-    Nor is it where a preset states it for sources at another redshift than theirs, as most of the published sets do.
+    Nor is it where a preset states it for sources at another redshift than theirs, as most of the published sets do,
+    streamed or saved by `lensgen.Benchmark.save`.
     """
-    stated_elsewhere = data.benchmark is not None and data.benchmark.simulator.preset.z_convention is not None
-    return None if stated_elsewhere else params.get(TRUTH)
+    return None if data.z_convention is not None else params.get(TRUTH)
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Radii:
 
     Attributes:
         learned, true: `[N]`, in `unit`.
-        unit: "arcsec", or "pixel" of a set that does not say how wide its pixels are.
+        unit: "arcsec"; or UNKNOWN of a set that does not say how wide its pixels are: `learned` is in pixels then and
+            `true` in arcsec, of which the correlation alone can be told.
         index: `[N]`, of the images.
     """
 
@@ -46,7 +48,7 @@ class Radii:
             learned: `[N]`, in pixels.
             true: `[N]`, as `true_radii` gives them.
             index: `[N]`.
-            pixel_scale: [arcsec].
+            pixel_scale: [arcsec]; None where it is not known.
         """
         if true is None:
             return None
@@ -55,13 +57,13 @@ class Radii:
         if known.sum() < 2:
             return None
         scaled = learned.double().cpu().numpy() * (1.0 if pixel_scale is None else pixel_scale)
-        unit = "pixel" if pixel_scale is None else "arcsec"
+        unit = UNKNOWN if pixel_scale is None else "arcsec"
         return cls(scaled[known], values[known], unit, index.cpu().numpy()[known])
 
     @property
-    def rms(self) -> float:
-        """Root mean square of the errors, in `unit`."""
-        return root_mean_square(self.learned - self.true)
+    def rms(self) -> float | None:
+        """Root mean square of the errors [arcsec]; None where learned and true ones are in different units."""
+        return None if self.unit == UNKNOWN else root_mean_square(self.learned - self.true)
 
     @property
     def correlation(self) -> float | None:
@@ -73,10 +75,11 @@ class Radii:
         return float(np.corrcoef(self.learned, self.true)[0, 1])
 
     def figures(self) -> dict[str, float]:
-        """`theta_E_correlation`, where there is one, and `theta_E_rms_arcsec` or `theta_E_rms_pixel`."""
-        found = {f"theta_E_rms_{self.unit}": self.rms}
-        return found if self.correlation is None else {"theta_E_correlation": self.correlation, **found}
+        """`theta_E_correlation` and `theta_E_rms_arcsec`, where there are such."""
+        found = {"theta_E_correlation": self.correlation, "theta_E_rms_arcsec": self.rms}
+        return {name: value for name, value in found.items() if value is not None}
 
     def __str__(self) -> str:
-        correlation = "" if self.correlation is None else f"correlation {self.correlation:.3f}, "
-        return f"theta_E of {len(self.true):,} lenses: {correlation}rms error {self.rms:.3f} {self.unit}"
+        words = [] if self.correlation is None else [f"correlation {self.correlation:.3f}"]
+        words += ["pixel_scale unknown" if self.rms is None else f"rms error {self.rms:.3f} {self.unit}"]
+        return f"theta_E of {len(self.true):,} lenses: {', '.join(words)}"

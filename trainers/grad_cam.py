@@ -27,25 +27,28 @@ class Eye:
         preprocessed: whether they are preprocessed ones.
         layer: whose outputs are weighted by their gradients.
         as_map: makes maps `[B, D, h, w]` of these outputs; None where they are such.
+        padded: the size (H, W) that these maps cover, with the images in its middle; None where it is the images' own.
     """
 
     title: str
     preprocessed: bool
     layer: nn.Module
     as_map: Callable[[Tensor], Tensor] | None = None
+    padded: tuple[int, int] | None = None
 
 
 def eyes(network: LensPINN | Lensformer, size: tuple[int, int]) -> list[Eye]:
     """The parts of a network that look at images of `size` (H, W), and at preprocessed ones."""
     if isinstance(network, Lensformer):
-        height, width = (side // PATCH for side in padded_size(*size, PATCH))
+        padded = padded_size(*size, PATCH)
+        height, width = (side // PATCH for side in padded)
 
         def as_map(tokens: Tensor) -> Tensor:
             return rearrange(tokens[:, 1:], "b (h w) d -> b d h w", h=height, w=width)  # without the class token
 
         return [
-            Eye("image", False, network.image_tokens, as_map),
-            Eye("preprocessed", True, network.preprocessed_tokens, as_map),
+            Eye("image", False, network.image_tokens, as_map, padded),
+            Eye("preprocessed", True, network.preprocessed_tokens, as_map, padded),
         ]
     found = []
     if network.difference_cnn is not None:
@@ -54,7 +57,19 @@ def eyes(network: LensPINN | Lensformer, size: tuple[int, int]) -> list[Eye]:
     return [*found, Eye(title, network.preprocessing, _stage(network.cnn, min(size)))]
 
 
-def grad_cam(network: nn.Module, eye: Eye, images: Tensor, number: int) -> np.ndarray:
+class _Outputs(nn.Module):
+    """What a network says of images, by its plain Python: hooks on its layers do not fire in compiled code, by which a
+    network answers that was given `compile()`."""
+
+    def __init__(self, network: LensPINN | Lensformer) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network.explain(images).outputs
+
+
+def grad_cam(network: LensPINN | Lensformer, eye: Eye, images: Tensor, number: int) -> np.ndarray:
     """How much each pixel speaks for class `number`, `[B, H, W]`, each from 0 to 1.
 
     Args:
@@ -63,10 +78,19 @@ def grad_cam(network: nn.Module, eye: Eye, images: Tensor, number: int) -> np.nd
     from pytorch_grad_cam import GradCAM  # with OpenCV and torchvision; only needed here
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    with GradCAM(network, [eye.layer], reshape_transform=eye.as_map) as camera:
+    height, width = shown = tuple(images.shape[-2:])
+    padded = eye.padded or shown
+
+    class Camera(GradCAM):
+        def get_target_width_height(self, input_tensor: Tensor) -> tuple[int, int]:
+            return padded[1], padded[0]
+
+    with Camera(_Outputs(network), [eye.layer], reshape_transform=eye.as_map) as camera:
         found = camera(images, [ClassifierOutputTarget(number)] * len(images))
     network.zero_grad()
-    return found[: len(images)]  # LensPINN's first CNN sees the sources too, in the second half of its batch
+    top, left = (padded[0] - height) // 2, (padded[1] - width) // 2  # as `pad_to_patches` pads
+    # LensPINN's first CNN sees the sources too, in the second half of its batch
+    return found[: len(images), top : top + height, left : left + width]
 
 
 def _stage(cnn: Any, side: int) -> nn.Module:

@@ -9,7 +9,10 @@ The best checkpoint on the validation images is judged, once, on test images, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +20,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainers.checkpoint import Checkpoint, load_weights, read_checkpoint
+from trainers.checkpoint import Checkpoint, read_checkpoint
 from trainers.classification import ClassificationTask, prediction_options
+from trainers.classify_evaluation import METRICS
 from trainers.command_line import exit_with_message, parse
 from trainers.data import Batch, Data, open_data
 from trainers.draws import Draws
 from trainers.einstein_radius import Radii, true_radii
-from trainers.errors import ConfigError
 from trainers.finetune import Origin, finetune, open_origin
+from trainers.logs import write_json
 from trainers.loop import Loop
 from trainers.models.classifier import predict
 from trainers.models.encoders import Encoder
 from trainers.models.heads import CHUNK
 from trainers.models.lensformer import Lensformer
 from trainers.models.lenspinn import LensPINN
-from trainers.models.physics.compactness import compactness, seen
+from trainers.models.physics.compactness import SEEN, compactness, seen, sky
 from trainers.models.pinn import build_pinn, restore
 from trainers.pinn_config import PinnConfig
 from trainers.pinn_figures import draw_radii
@@ -41,12 +45,15 @@ from trainers.session import claim_folder, launch, say_how_to_resume
 
 __all__ = ["PinnConfig", "PinnTask", "main", "predict", "prediction_options", "restore"]
 
+NOISIER = 1.25  # than the input scale: with less compactness is as good, and 16 pixels of sky say it no better
+
 
 class PinnTask(ClassificationTask[PinnConfig]):
     """A `ClassificationTask` with losses of the lens.
 
     Attributes:
         steps: how many the run has, which `--minutes` fixes after the task is made.
+        on_trial: whether steps are only timed, to see how many fit into `--minutes`.
     """
 
     trainer = "pinn"
@@ -61,7 +68,12 @@ class PinnTask(ClassificationTask[PinnConfig]):
                 self._relensed = Relensed(preset)
         super().__init__(config, data, device, origin)
         self.steps: Callable[[], int] = lambda: config.run.steps
+        self.on_trial: Callable[[], bool] = lambda: False
         self._noise = data.fit.image.new_tensor(self.data.transform.scale).view(-1, 1, 1)
+        level, noise = (found.median(0).values for found in sky(self._held_out))
+        # decided once for the set: the few pixels in the corners of one image would say it too roughly
+        self._noisier = bool((noise > NOISIER * self._noise).any())
+        self._bright_sky = bool((level > SEEN * torch.maximum(noise, self._noise)).any())
         both = (data.fit.params, data.score.params)
         self._held_out_params = {name: torch.cat([own[name] for own in both]) for name in both[0] if name in both[1]}
         self._held_out_index = torch.cat([data.fit.index, data.score.index])
@@ -82,7 +94,13 @@ class PinnTask(ClassificationTask[PinnConfig]):
         }
 
     def build(self, description: Mapping[str, Any], pretrained: bool) -> nn.Module:
-        return build_pinn(description)
+        network = build_pinn(description)
+        if self.config.hard:
+            # several processes wait for the gradient of all that is to be trained, and here none ever comes
+            lens = network.radius if isinstance(network, LensPINN) else network.correction
+            assert lens is not None, "--hard without physics is refused"
+            lens.requires_grad_(False)
+        return network
 
     def loss(self, forward: nn.Module, batch: Batch, draws: Draws) -> Tensor:
         """Cross entropy of a batch, and the losses of the lens, each times its weight."""
@@ -90,28 +108,54 @@ class PinnTask(ClassificationTask[PinnConfig]):
             return super().loss(forward, batch, draws)
         found = forward(self.shown(batch, draws), explained=True)
         total = self.cross_entropy(found.outputs, batch)
-        late = draws.step >= self.config.physics_after * self.steps()
-        for name, part in self.lens_losses(batch.image, batch.params, found.theta_E).items():
-            # a part whose time has not come is worked out all the same: steps on trial take as long as later ones
-            total = total + (self.config.weights[name] if name != "chi_square" or late else 0.0) * part.mean()
+        # steps on trial are to take as long as the later ones
+        late = self.on_trial() or draws.step >= self.config.physics_after * self.steps()
+        for name, part in self.lens_losses(batch.image, batch.params, found.theta_E, late).items():
+            total = total + self.config.weights[name] * part.mean()
         return total
 
-    def lens_losses(self, images: Tensor, params: Mapping[str, Tensor], theta_E: Tensor) -> dict[str, Tensor]:
+    def lens_losses(
+        self, images: Tensor, params: Mapping[str, Tensor], theta_E: Tensor, late: bool = True
+    ) -> dict[str, Tensor]:
         """Those that have a weight, `[B]` each.
 
         Compactness is that of the raw images, in units of their noise, whatever transform and augmentation show the
-        network: an image from 0 to 1 does not say what in it is sky.
+        network: an image from 0 to 1 does not say what in it is sky. The noise is the input scale, or where the set is
+        noisier than that says (which is 1 % of the peak, where images were divided by theirs, or a stored set does
+        not say it) that of each image's own sky.
 
         Args:
             images: `[B, C, H, W]`, as they were simulated.
             params: of the images.
             theta_E: `[B]`, in pixels; which survives the augmentation.
+            late: whether chi-square's time has come; before it is none of them.
         """
         found = {}
         if "compactness" in self.config.weights:
-            found["compactness"] = compactness(seen(images / self._noise), theta_E)
-        if self._relensed is not None:
+            noise = torch.maximum(sky(images)[1], self._noise) if self._noisier else self._noise
+            found["compactness"] = compactness(seen(images / noise), theta_E)
+        if self._relensed is not None and late:
             found["chi_square"] = self._relensed.chi_square(images, params, theta_E)
+        return found
+
+    def remarks(self) -> list[str]:
+        """What whoever gave the images should know of their sky, a line each."""
+        if "compactness" not in self.config.weights:
+            return []
+        source = self.config.data
+        images = f"--preset {source.preset}" if source.data is None else f"--data {source.data}"
+        found = []
+        if self._noisier:
+            found.append(
+                f"note: the sky of {images} is noisier than its input scale, which is 1 % of the peak where nobody "
+                "says it; compactness takes the noise that each image has in its corners. A stored set says it by "
+                "input_scale = the sky noise."
+            )
+        if self._bright_sky:
+            found.append(
+                f"warning: the corners of the images of {images} are not dark, and compactness takes all light for the "
+                "source's: subtract sky and lens light, or give --compactness 0."
+            )
         return found
 
     def validate(self) -> dict[str, float]:
@@ -137,23 +181,31 @@ class PinnTask(ClassificationTask[PinnConfig]):
 
     def test(self, folder: Path, checkpoint: Checkpoint) -> list[Path]:
         """As of all classifiers; and how well theta_E is known, in `theta_E.npz` and figures."""
-        load_weights(self.model, checkpoint)
-        self.model.eval()
-        radii = self._test_radii() if self.config.physics else None
-        files = self.evaluate(folder, checkpoint, {} if radii is None else radii.figures())
+        if not self.config.physics:
+            return super().test(folder, checkpoint) + draw_seen(self.network, self.data, folder)
+        whole, parts = self.data, list[tuple[Tensor, Mapping[str, Tensor], Tensor]]()
+
+        def measured(size: int) -> Iterator[Batch]:
+            """The test images, of each of which the radius is kept on the way: simulating them twice takes long."""
+            for batch in whole.test(size):
+                parts.append((self.learned_radii(batch.image), batch.params, batch.index))
+                yield batch
+
+        self.data = dataclasses.replace(whole, test_batches=measured)
+        try:
+            files = super().test(folder, checkpoint)
+        finally:
+            self.data = whole
+        learned, params, index = zip(*parts, strict=True)
+        columns = {name: torch.cat([own[name] for own in params]) for name in params[0]}
+        radii = Radii.of(torch.cat(learned), true_radii(columns, whole), torch.cat(index), whole.pixel_scale)
         if radii is not None:
             print(f"  {radii}")
+            write_json(folder / METRICS, json.loads((folder / METRICS).read_text()) | radii.figures())
             np.savez(folder / "theta_E.npz", index=radii.index, learned=radii.learned, true=radii.true)
             files.append(folder / "theta_E.png")
             draw_radii(files[-1], radii)
         return files + draw_seen(self.network, self.data, folder)
-
-    def _test_radii(self) -> Radii | None:
-        """Of all test images."""
-        parts = [(self.learned_radii(batch.image), batch.params, batch.index) for batch in self.data.test()]
-        learned, params, index = zip(*parts, strict=True)
-        columns = {name: torch.cat([own[name] for own in params]) for name in params[0]}
-        return Radii.of(torch.cat(learned), true_radii(columns, self.data), torch.cat(index), self.data.pixel_scale)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -163,11 +215,6 @@ def main(argv: list[str] | None = None) -> int:
     loop: Loop | None = None
     try:
         fabric = launch(config.run)
-        if config.hard and fabric.world_size > 1 and config.run.strategy == "auto":
-            raise ConfigError(
-                "--hard leaves the lens without a gradient, for which several processes must look at every step: give "
-                "--strategy ddp_find_unused_parameters_true, or run it on one device."
-            )
         config = claim_folder(config, "pinn", fabric)
         checkpoint = None if config.resume is None else read_checkpoint(config.resume)
         data = open_data(
@@ -176,7 +223,12 @@ def main(argv: list[str] | None = None) -> int:
         config, origin = open_origin(config, data, checkpoint)
         task = PinnTask(config, data, fabric.device, origin)
         loop = made = Loop(fabric, task, data.source, config)
+        begun = made.config
         task.steps = lambda: made.config.run.steps
+        # a new run's loop takes another configuration when it knows its number of steps
+        task.on_trial = lambda: checkpoint is None and made.config is begun
+        for words in task.remarks() if fabric.is_global_zero else ():
+            print(words, file=sys.stderr)
         finetune(loop, task, data, checkpoint)
     except KeyboardInterrupt:
         say_how_to_resume("trainers.pinn", loop, config.resume)

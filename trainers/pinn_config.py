@@ -11,6 +11,7 @@ import tyro
 from trainers.classification import ClassificationConfig
 from trainers.config import require
 from trainers.errors import ConfigError
+from trainers.models.brightness import NOISE_FLOOR
 from trainers.models.vit import ViTConfig
 from trainers.targets import TARGETS
 from trainers.views import Augmentation
@@ -32,13 +33,15 @@ class PinnConfig(ClassificationConfig):
     hard: bool = False
     """Rebuild it of nearest pixels, as the public code, which teaches the lens nothing: theta_E has no gradient."""
     floor: float = 0.02
-    """Fraction of the peak below which all pixels are equally dark to the preprocessing."""
+    """Fraction of the peak below which all pixels are equally dark to the preprocessing; where the input transform is
+    asinh so are all below twice the noise."""
     dropout: float = 0.0
     """Dropout in the transformer and the head."""
     compactness: float | None = None
     """Weight of the second moment of the source's light in units of that of the image's, by which theta_E is found: 1
     without a lens, some hundredths with the right one, and with another more by the square of theta_E's relative error.
-    10 unless --hard or --no-physics is given."""
+    10 unless --hard or --no-physics is given. All light is taken for the source's: stored images must be free of the
+    lens's own, as those of a preset must, and their sky be subtracted."""
     physics_weight: float = 0.0
     """Weight of chi-square, the mean squared residual, in units of the noise, of the rebuilt source lensed again
     (LensPINN, of streamed images with noise and without lens light): 1 is noise alone, 2 to 10 is usual with the right
@@ -98,6 +101,17 @@ class PinnConfig(ClassificationConfig):
                     )
         if self.hard and not self.physics:
             raise ConfigError("--hard is of the source that --no-physics leaves out; give one of the two.")
+        # a value that is the default's may stand beside anything: nobody is known to have given it
+        if self.physics_after != PinnConfig.physics_after and not self.physics_weight:
+            raise ConfigError(
+                f"--physics-after {self.physics_after:g} is of chi-square, which has no weight; give --physics-weight "
+                "too, e.g. 0.1, or leave it out."
+            )
+        if self.floor != PinnConfig.floor and not self.preprocessing:
+            raise ConfigError(
+                f"--floor {self.floor:g} is of the preprocessing that --no-preprocessing leaves out; give one of the "
+                "two."
+            )
 
     @property
     def weights(self) -> dict[str, float]:
@@ -112,7 +126,8 @@ class PinnConfig(ClassificationConfig):
     @property
     def options(self) -> dict[str, Any]:
         """Of the network."""
-        own = {"hard": self.hard, "floor": self.floor, "dropout": self.dropout}
+        noise_floor = NOISE_FLOOR if self.data.input_transform == "asinh" else 0.0
+        own = {"hard": self.hard, "floor": self.floor, "noise_floor": noise_floor, "dropout": self.dropout}
         if self.model == "lensformer":
             return own
         return own | {"preprocessing": self.preprocessing, "physics": self.physics}

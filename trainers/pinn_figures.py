@@ -21,40 +21,43 @@ class Panel:
 
     Attributes:
         title: of the column.
-        pictures: `[N, H, W]`.
-        half_widths: half of each picture's side.
-        shown: half of the side of what is shown of it.
-        kind: what colours mean: "brightness" on the scale of the first column, "own" on the picture's own, "map" from
-            0 to 1, "k" about 1 on the column's own.
+        pictures: `[N, H, W]`; what is not a number is left grey.
+        half_sizes: half of each picture's width and height, `[N, 2]`.
+        shown: half of the width and height of what is shown of it.
+        kind: what colours mean: brightness of an "image" or a "source", a "map" from 0 to 1, "k" about 1. A lens's
+            panels of one kind are on one scale.
         captions: above each picture; none for no words.
     """
 
     title: str
     pictures: np.ndarray
-    half_widths: np.ndarray
-    shown: float
-    kind: Literal["brightness", "own", "map", "k"] = "brightness"
+    half_sizes: np.ndarray
+    shown: tuple[float, float]
+    kind: Literal["image", "source", "map", "k"]
     captions: Sequence[str] = ()
 
 
 def draw_panels(path: Path, panels: Sequence[Panel], names: Sequence[str], unit: str, brightness: str) -> None:
-    """A row a lens, whose class is among `names` `[N]`; lengths are in `unit`."""
-    figure = Figure(figsize=(2.55 * len(panels) + 1.2, 2.35 * len(names) + 0.8), layout="constrained")
+    """A row a lens, whose class is among `names` `[N]`; lengths are in `unit`, and `brightness` says its unit."""
+    height = 2.05 * _tallness(panels[0].pictures) + 0.3
+    figure = Figure(figsize=(2.55 * len(panels) + 1.2, height * len(names) + 0.8), layout="constrained")
     axes = figure.subplots(len(names), len(panels), squeeze=False)
+    last = {panel.kind: column for column, panel in enumerate(panels)}
     for row, name in enumerate(names):
-        low, high = float(panels[0].pictures[row].min()), float(panels[0].pictures[row].max())
-        for axis, panel in zip(axes[row], panels, strict=True):
-            side = panel.half_widths[row]
+        styles = {kind: _style(kind, [panel.pictures[row] for panel in panels if panel.kind == kind]) for kind in last}
+        for column, (axis, panel) in enumerate(zip(axes[row], panels, strict=True)):
+            right, top = panel.half_sizes[row]
             axis.set_facecolor("0.6")
             drawn = axis.imshow(
-                panel.pictures[row], origin="lower", extent=(-side, side, -side, side), **_style(panel, low, high)
+                panel.pictures[row], origin="lower", extent=(-right, right, -top, top), **styles[panel.kind]
             )
-            axis.set(xlim=(-panel.shown, panel.shown), ylim=(-panel.shown, panel.shown))
+            right, top = panel.shown
+            axis.set(xlim=(-right, right), ylim=(-top, top))
             title = [panel.title] if row == 0 else []
             axis.set_title("\n".join([*title, *panel.captions[row : row + 1]]), fontsize=9)
             axis.tick_params(labelsize=7)
-            if axis is axes[row, 0] or panel.kind in ("map", "k"):
-                label = brightness if panel.kind == "brightness" else ""
+            if column == last[panel.kind]:
+                label = brightness if panel.kind in ("image", "source") else ""
                 figure.colorbar(drawn, ax=axis, pad=0.02, aspect=14, label=label).ax.tick_params(labelsize=7)
         axes[row, 0].set_ylabel(f"{name}\n\ny [{unit}]")
     for axis in axes[-1]:
@@ -80,7 +83,8 @@ class Activation:
 def draw_activation(path: Path, parts: Sequence[Activation], names: Sequence[str]) -> None:
     """A row a lens, whose class is among `names` `[N]`: what each part looks at, and on it what speaks for a class."""
     columns = sum(1 + len(part.by_class) for part in parts)
-    figure = Figure(figsize=(1.75 * columns + 0.8, 1.85 * len(names) + 0.6), layout="constrained")
+    height = 1.6 * _tallness(parts[0].pictures) + 0.25
+    figure = Figure(figsize=(1.75 * columns + 0.8, height * len(names) + 0.6), layout="constrained")
     axes = figure.subplots(len(names), columns, squeeze=False)
     for row, name in enumerate(names):
         place = iter(axes[row])
@@ -112,14 +116,20 @@ def draw_radii(path: Path, radii: Radii) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _style(panel: Panel, low: float, high: float) -> dict[str, Any]:
-    """How a picture is drawn, where brightness is between `low` and `high`."""
-    if panel.kind == "k":
-        reach = float(np.nanmax(np.abs(panel.pictures - 1))) or 1e-3
+def _style(kind: str, pictures: Sequence[np.ndarray]) -> dict[str, Any]:
+    """How those pictures `[H, W]` of a lens are drawn that are of this kind, all alike."""
+    if kind == "k":
+        reach = max(float(np.nanmax(np.abs(picture - 1))) for picture in pictures) or 1e-3
         return {"cmap": "RdBu_r", "norm": TwoSlopeNorm(1.0, 1 - reach, 1 + reach)}
-    if panel.kind == "map":
+    if kind == "map":
         return {"cmap": "gray", "vmin": 0, "vmax": 1}
-    return {"cmap": "inferno"} | ({"vmin": low, "vmax": high} if panel.kind == "brightness" else {})
+    low, high = min(picture.min() for picture in pictures), max(picture.max() for picture in pictures)
+    return {"cmap": "inferno", "vmin": float(low), "vmax": float(high)}
+
+
+def _tallness(pictures: np.ndarray) -> float:
+    """Height over width of pictures `[N, H, W]`, within what a figure's rows can follow."""
+    return float(np.clip(pictures.shape[-2] / pictures.shape[-1], 0.5, 2.0))
 
 
 def _name(axis: Axes, row: int, title: str) -> None:

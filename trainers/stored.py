@@ -17,7 +17,7 @@ from torch import Tensor
 
 from trainers.errors import DataError
 
-ATTRIBUTES = ("class_names", "input_scale", "pixel_scale")
+ATTRIBUTES = ("class_names", "input_scale", "pixel_scale", "z_convention")
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class StoredSet:
         class_names: names of the labels; "class 0" and so on where the file does not say.
         scale, pixel_scale: the input transform's scale of each channel, and the side of a pixel [arcsec]; None where
             the file does not say.
+        z_convention: the redshift of sources that lens parameters are stated for, where it is not that of the images'
+            sources; None where it is, or where the file does not say.
     """
 
     path: Path
@@ -57,6 +59,7 @@ class StoredSet:
     class_names: tuple[str, ...]
     scale: tuple[float, ...] | None = None
     pixel_scale: float | None = None
+    z_convention: float | None = None
 
     def __len__(self) -> int:
         return len(self.image)
@@ -79,8 +82,9 @@ class StoredSet:
 def read_stored(path: Path) -> StoredSet:
     """Reads a stored set; nothing in it is unpickled. A process that reads the same file again has it from memory.
 
-    The attributes `class_names`, `input_scale` and `pixel_scale` of an HDF5 file, as `lensgen.Benchmark.save` writes
-    them, are used where they are there, and so are arrays of these names of an .npz file.
+    The attributes `class_names`, `input_scale`, `pixel_scale` and `z_convention` of an HDF5 file, as
+    `lensgen.Benchmark.save` writes them, are used where they are there, and so are arrays of these names of an .npz
+    file.
 
     Raises:
         DataError: no such file, another format, a damaged file, missing or mis-shaped arrays, NaN in the images.
@@ -147,7 +151,8 @@ def _check(path: Path, arrays: dict[str, np.ndarray], attributes: dict[str, Any]
         digest.hexdigest()[:16],
         _class_names(path, attributes.get("class_names"), int(label.max()) + 1),
         _numbers(path, attributes, "input_scale"),
-        None if (side := _numbers(path, attributes, "pixel_scale")) is None else side[0],
+        _number(path, attributes, "pixel_scale"),
+        _number(path, attributes, "z_convention"),
     )
 
 
@@ -169,6 +174,11 @@ def _numbers(path: Path, attributes: dict[str, Any], name: str) -> tuple[float, 
     if not found.size or not (np.isfinite(found) & (found > 0)).all():
         raise DataError(f"--data {path}: its attribute {name} is {attributes[name]!r}; it must be positive.")
     return tuple(found.tolist())
+
+
+def _number(path: Path, attributes: dict[str, Any], name: str) -> float | None:
+    found = _numbers(path, attributes, name)
+    return None if found is None else found[0]
 
 
 class StoredStream:

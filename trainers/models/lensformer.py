@@ -75,7 +75,7 @@ class Lensformer(nn.Module):
         image_shape: `(C, H, W)`, of any size; patches have 32 pixels.
         outputs: of the head; with 0 the features come out: all tokens, `[B, 384 N]`.
         hard: a source of nearest pixels as in the public code, through which k learns nothing.
-        floor: of the preprocessing, see `preprocess`.
+        floor, noise_floor: of the preprocessing, see `preprocess`.
         dropout: in the blocks and the head.
     """
 
@@ -86,10 +86,11 @@ class Lensformer(nn.Module):
         *,
         hard: bool = False,
         floor: float = 0.02,
+        noise_floor: float = 0.0,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.floor = floor
+        self.floors = floor, noise_floor
         self.image_tokens = ShiftedPatches(image_shape)
         self.source_tokens = ShiftedPatches(image_shape)
         self.preprocessed_tokens = ShiftedPatches(image_shape)
@@ -112,7 +113,7 @@ class Lensformer(nn.Module):
         tokens = self.image_tokens(images)
         k, theta_E = self.correction(tokens)
         source = self.inverse(images, k, theta_E)
-        preprocessed = preprocess(images, self.floor)
+        preprocessed = preprocess(images, *self.floors)
         compared = self.block(
             self.preprocessed_tokens(preprocessed), query=self.source_tokens(source.image.to(images)), value=tokens
         )

@@ -65,7 +65,7 @@ class LensPINN(nn.Module):
         preprocessing: whether the second CNN sees preprocessed images or, without it, the images.
         physics: without it a CNN alone, of what the second CNN would see (the paper's table 2).
         hard: a source of nearest pixels as in the public code, through which theta_E learns nothing.
-        floor: of the preprocessing, see `preprocess`.
+        floor, noise_floor: of the preprocessing, see `preprocess`.
         dropout: in the ViT and the head.
     """
 
@@ -79,10 +79,11 @@ class LensPINN(nn.Module):
         physics: bool = True,
         hard: bool = False,
         floor: float = 0.02,
+        noise_floor: float = 0.0,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.preprocessing, self.floor = preprocessing, floor
+        self.preprocessing, self.floors = preprocessing, (floor, noise_floor)
         self.radius = EinsteinRadius(image_shape, dropout) if physics else None
         self.inverse = InverseLens("sis", hard) if physics else None
         self.difference_cnn = timm.create_model(cnn, in_chans=image_shape[0]) if physics else None
@@ -102,7 +103,7 @@ class LensPINN(nn.Module):
 
     def explain(self, images: Tensor) -> Explanation:
         """All that is made of images `[B, C, H, W]`, with gradients, for a physics loss and for plots."""
-        preprocessed = preprocess(images, self.floor) if self.preprocessing else images
+        preprocessed = preprocess(images, *self.floors) if self.preprocessing else images
         features, theta_E, source = self.cnn(preprocessed), None, None
         if self.radius is not None and self.inverse is not None and self.difference_cnn is not None:
             theta_E = self.radius(images)

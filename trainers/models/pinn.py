@@ -30,5 +30,8 @@ def restore(about: Mapping[str, Any]) -> LensPINN | Lensformer:
         CheckpointError: another trainer's.
     """
     if about.get("trainer") != "pinn":
-        raise CheckpointError(f"the checkpoint is by trainers.{about.get('trainer')}, not by trainers.pinn.")
+        raise CheckpointError(
+            f"the checkpoint is by trainers.{about.get('trainer')}, not by trainers.pinn. Give one of a run of "
+            "trainers.pinn, or open this one by trainers.load, which takes those of all trainers."
+        )
     return build_pinn(about["model"])

@@ -29,6 +29,7 @@ class LensModel:
 
     Raises:
         UnknownNameError: no such profile or static.
+        ParameterError: no profile at all, a static of several components, or one that is given twice.
     """
 
     def __init__(self, profile: str | Sequence[str], statics: Mapping[str, int] | None = None) -> None:

@@ -16,7 +16,8 @@ class Source(NamedTuple):
 
     Attributes:
         image: `[B, C, H, W]`, surface brightness: flux per pixel of the *image*, however large the source's pixels are,
-            since lensing leaves it as it is. 0 where no light came from.
+            since lensing leaves it as it is; dimmed where `weight` is below `splat.LEAST_WEIGHT`, a tenth of a pixel,
+            and 0 where no light came from.
         weight: `[B, 1, H, W]`, how many pixels of the image each is the mean of, see `splat`.
         field: `[B]`, at least 1 and without gradient: the side of a source pixel in pixels of the image. Above 1 where
             the lens takes light from outside of the image's field.

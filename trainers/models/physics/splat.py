@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lensgen.errors import ParameterError
+
 # Of a pixel's full weight. What arrives with less is dimmed: averaged, a pixel would jump from dark to bright with the
 # first trace of light, and the gradient there be as large as the step is narrow. Measured on an image of `lenspinn`,
 # for a random smooth functional of the source as a function of theta_E: the gradient scatters about the slope over 0.3
@@ -31,7 +33,15 @@ def splat(values: Tensor, x: Tensor, y: Tensor, size: tuple[int, int], hard: boo
         image: `[B, C, H, W]`. Its derivative by x and y jumps where these are whole numbers; there it is that of the
             side of larger x and y. On CUDA the last bits depend on the order in which values arrive.
         weight: `[B, 1, H, W]`, the sum of the weights; below 0.1 the image is the sum over 0.1 instead of the mean.
+
+    Raises:
+        ParameterError: the shapes do not belong together.
     """
+    if values.ndim != 3 or not x.shape == y.shape == (values.shape[0], values.shape[2]):
+        raise ParameterError(
+            f"values are {list(values.shape)}, x {list(x.shape)} and y {list(y.shape)}: give values [B, C, P] and x "
+            "and y [B, P] each, a position for every value."
+        )
     height, width = size
     # beyond, nothing changes any more; and whole numbers could not hold an infinity
     x, y = x.clamp(-2.0, width + 1.0), y.clamp(-2.0, height + 1.0)
