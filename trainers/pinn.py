@@ -9,10 +9,8 @@ The best checkpoint on the validation images is judged, once, on test images, an
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainers.checkpoint import Checkpoint, read_checkpoint
+from trainers.checkpoint import Checkpoint, load_weights, read_checkpoint
 from trainers.classification import ClassificationTask, prediction_options
-from trainers.classify_evaluation import METRICS
 from trainers.command_line import exit_with_message, parse
 from trainers.data import Batch, Data, open_data
 from trainers.draws import Draws
 from trainers.einstein_radius import Radii, true_radii
 from trainers.finetune import Origin, finetune, open_origin
-from trainers.logs import write_json
 from trainers.loop import Loop
 from trainers.models.classifier import predict
 from trainers.models.encoders import Encoder
@@ -181,31 +177,23 @@ class PinnTask(ClassificationTask[PinnConfig]):
 
     def test(self, folder: Path, checkpoint: Checkpoint) -> list[Path]:
         """As of all classifiers; and how well theta_E is known, in `theta_E.npz` and figures."""
-        if not self.config.physics:
-            return super().test(folder, checkpoint) + draw_seen(self.network, self.data, folder)
-        whole, parts = self.data, list[tuple[Tensor, Mapping[str, Tensor], Tensor]]()
-
-        def measured(size: int) -> Iterator[Batch]:
-            """The test images, of each of which the radius is kept on the way: simulating them twice takes long."""
-            for batch in whole.test(size):
-                parts.append((self.learned_radii(batch.image), batch.params, batch.index))
-                yield batch
-
-        self.data = dataclasses.replace(whole, test_batches=measured)
-        try:
-            files = super().test(folder, checkpoint)
-        finally:
-            self.data = whole
-        learned, params, index = zip(*parts, strict=True)
-        columns = {name: torch.cat([own[name] for own in params]) for name in params[0]}
-        radii = Radii.of(torch.cat(learned), true_radii(columns, whole), torch.cat(index), whole.pixel_scale)
+        load_weights(self.model, checkpoint)
+        self.model.eval()
+        radii = self._test_radii() if self.config.physics else None
+        files = self.evaluate(folder, checkpoint, {} if radii is None else radii.figures())
         if radii is not None:
             print(f"  {radii}")
-            write_json(folder / METRICS, json.loads((folder / METRICS).read_text()) | radii.figures())
             np.savez(folder / "theta_E.npz", index=radii.index, learned=radii.learned, true=radii.true)
             files.append(folder / "theta_E.png")
             draw_radii(files[-1], radii)
         return files + draw_seen(self.network, self.data, folder)
+
+    def _test_radii(self) -> Radii | None:
+        """Of all test images."""
+        parts = [(self.learned_radii(batch.image), batch.params, batch.index) for batch in self.data.test()]
+        learned, params, index = zip(*parts, strict=True)
+        columns = {name: torch.cat([own[name] for own in params]) for name in params[0]}
+        return Radii.of(torch.cat(learned), true_radii(columns, self.data), torch.cat(index), self.data.pixel_scale)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,9 +1,7 @@
 """What trainers.pinn does of its options: idle ones are refused, nothing is worked out before its time."""
 
 import contextlib
-import dataclasses
 import io
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +11,7 @@ import pytest
 import torch
 
 from lensgen.errors import ParameterError
-from trainers import classify_evaluation, pinn
+from trainers import pinn
 from trainers.checkpoint import read_checkpoint
 from trainers.config import DataConfig, RunConfig, ValidationConfig
 from trainers.data import open_data
@@ -148,32 +146,6 @@ def test_hard_on_two_processes(tmp_path, flags, environment):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert read_checkpoint(tmp_path / "run").about["progress"]["step"] == 3
-
-
-def test_test_images_are_simulated_once(tmp_path, flags, monkeypatch):
-    asked, whole = [], pinn.open_data
-    for module, name in ((pinn, "draw_seen"), (pinn, "draw_radii"), (classify_evaluation, "draw_test")):
-        monkeypatch.setattr(module, name, lambda *_: [])
-
-    def opened(*arguments):
-        data = whole(*arguments)
-        own = data.test_batches
-
-        def batches(size):
-            for batch in own(size):
-                asked.append(len(batch.index))
-                yield batch
-
-        return dataclasses.replace(data, test_batches=batches)
-
-    monkeypatch.setattr(pinn, "open_data", opened)
-    folder = tmp_path / "run"
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        assert pinn.main([*flags, f"--out={folder}"]) == 0
-    assert asked == [6] and "theta_E of 6 lenses" in printed.getvalue()
-    found, radii = json.loads((folder / "metrics.json").read_text()), np.load(folder / "theta_E.npz")
-    assert found["theta_E_rms_arcsec"] == pytest.approx(np.sqrt(np.mean((radii["learned"] - radii["true"]) ** 2)))
-    assert found["images"] == 6 and len(radii["index"]) == 6
 
 
 def test_shapes_that_do_not_belong_together_are_named():
