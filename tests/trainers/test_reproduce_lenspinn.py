@@ -60,7 +60,7 @@ def test_models_beside_one_another_have_equal_steps_and_the_same_images(path):
     whole, alike = protocol(path), {}
     for cell in whole.cells(whole.levels[0]):
         data, model, seed = cell.name.split("/")
-        own = {"optimizer", *whole.recipe["models"][model]}
+        own = {"model", "vit", "optimizer", "preprocessing", "physics", "hard", "floor"}
         options = {name: value for name, value in cell.options.items() if name not in own}
         alike.setdefault((data, seed), []).append((cell.steps, options))
     assert alike and all(one == same[0] for same in alike.values() for one in same)

@@ -110,7 +110,7 @@ class LensPINNProtocol(Protocol):
             if mode == "paper"
             else {"stream": True, "preset": data["preset"], "set": data["set"]}
         )
-        steps = round(recipe["steps"] * recipe["share"].get(row.data, 1.0))
+        steps = round(recipe["steps"] * recipe.get("share", {}).get(row.data, 1.0))
         options = {"seed": seed, **recipe["all"], **recipe["modes"][mode], **source, **model}
         # simulating costs little beside training: one kind stands for all data
         return Cell(run_folder(*row, seed), trainer, row.model, steps, options)
