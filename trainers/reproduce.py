@@ -22,7 +22,7 @@ import torch
 import tyro
 import yaml
 
-from lensgen.errors import unknown_name
+from lensgen.errors import UnknownNameError, unknown_name
 from trainers.command_line import exit_with_message, find_recipe
 from trainers.config import require
 from trainers.errors import ConfigError, TrainingError
@@ -132,21 +132,23 @@ def open_protocol(config: Reproduce, root: Path) -> Protocol:
     given = find_recipe(config.recipe or f"reproduce_{config.paper}_{machine}")
     source, kept = given.read_text(), root / "recipe.yaml"
     if config.models:  # a part of the recipe that is kept, so that others cannot be mixed with them by mistake
-        source += f"only: [{', '.join(config.models)}]\n"
+        source = f"{source.rstrip()}\nonly: [{', '.join(sorted(config.models))}]\n"
     if kept.is_file() and kept.read_text() != source:
         raise ConfigError(f"{kept} is not the recipe that was given: the runs there have others. Give another --out.")
     try:
         recipe: Mapping[str, Any] = yaml.safe_load(source)
+        for name in config.models:
+            if name not in recipe["models"]:
+                raise unknown_name("model", name, recipe["models"])
         protocol = PAPERS[config.paper](recipe)
         protocol.cells(protocol.levels[0])
+    except UnknownNameError:
+        raise
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(
             f"{given} cannot be used as a recipe of {config.paper}: {error!r}; compare it with "
             f"trainers/recipes/reproduce_{config.paper}_{machine}.yaml."
         ) from error
-    for name in config.models:
-        if name not in recipe["models"]:
-            raise unknown_name("model", name, recipe["models"])
     root.mkdir(parents=True, exist_ok=True)
     part = kept.with_suffix(".part")
     part.write_text(source)

@@ -221,6 +221,11 @@ def test_conclusions_follow_from_the_runs_null_results_too(made):
     assert "| paper | LensPINN small | 3 | all alike | 0.050 |" in text
     assert "| honest | LensPINN small | 1 | 0.980 | 0.040 |" in text
     assert "without noise, 240 stored images" in text and "without noise, a stream" in text
+    assert "where the paper has 1e-4: 0.001 for ResNet18, LensPINN small" in report.introduction
+    assert "after 2.0 of the paper's 50 epochs" in report.introduction
+    # of the seed that both have
+    assert "| honest | yes | LensPINN small | 2.0 | 1 | " in text
+    assert "nor on a GPU: honest: ResNet18; paper_noise: " in text
     assert set(report.figures) == {"table.png", "learning_paper.png", "learning_honest.png"}
     for name in report.figures:
         assert (made.root / name).stat().st_size > 10_000
@@ -237,7 +242,7 @@ def test_the_papers_figures_stand_in_paper_mode_alone(made):
 
 def test_nothing_is_reached(tmp_path):
     report = protocol().report(tmp_path, HALF)
-    assert report.figures == [] and "\n".join(report.lines).count("Not reached.") == 4 + 3
+    assert report.figures == [] and "\n".join(report.lines).count("Not measured.") == 5 + 3
 
 
 @pytest.mark.slow

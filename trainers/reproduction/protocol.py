@@ -112,12 +112,13 @@ class Protocol(ABC):
             **report.results,
         }
         write_json(root / "table.json", results)
+        chosen = " ".join(["", "--models", *self.recipe["only"]]) if "only" in self.recipe else ""
         text = "\n".join(
             [
                 f"# {self.paper}: {self.subject}",
                 "",
-                f"`python -m trainers.reproduce {self.name} --budget {plan.budget:g}` at {plan.level.scale:.2g} of the "
-                f"protocol's steps. {report.introduction}",
+                f"`python -m trainers.reproduce {self.name} --budget {plan.budget:g}{chosen}` at "
+                f"{plan.level.scale:.2g} of the protocol's steps. {report.introduction}",
                 "",
                 *[f"Failed: {name}: {reason}\n" for name, reason in failed.items()],
                 *report.lines,

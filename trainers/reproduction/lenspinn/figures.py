@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
@@ -46,8 +47,9 @@ def draw_learning(path: Path, rows: Sequence[Mapping[str, Any]], runs: Mapping[s
     """
     figure = Figure(figsize=(15.5, 4.8), layout="constrained")
     score, loss, roc = figure.subplots(1, 3)
+    colours = colormaps["tab10" if len(rows) <= 10 else "tab20"]
     for number, row in enumerate(rows):
-        colour = f"C{number}"
+        colour = colours(number)
         for axis, name in ((score, "f1"), (loss, "loss")):
             curve = row["curves"][name]
             axis.plot(curve["epochs"], curve["mean"], "o-", color=colour, markersize=3, label=row["title"])

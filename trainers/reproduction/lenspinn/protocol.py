@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import lensgen
 from trainers.reproduction.budget import Level
 from trainers.reproduction.cell import Cell
 from trainers.reproduction.lenspinn.names import MODES, SEEDS, run_folder
@@ -67,15 +68,16 @@ class LensPINNProtocol(Protocol):
         """The first `count` rows, or all, of those models that were asked for.
 
         Raises:
-            KeyError: a row of data or a model that the recipe does not have.
+            KeyError: data or a model, in a row or under `only`, that the recipe does not have.
         """
         rows = [Row(*line.split()) for line in self.rows[:count]]
+        chosen = self.recipe.get("only", self.recipe["models"])
+        for model in (*chosen, *(row.model for row in rows)):
+            if model not in self.recipe["models"]:
+                raise KeyError(f"{model} in a row or under only; the models are {', '.join(self.recipe['models'])}")
         for row in rows:
-            if row.model not in self.recipe["models"]:
-                raise KeyError(f"{row.model} in a row; the models are {', '.join(self.recipe['models'])}")
             if self.data(row.data)["mode"] not in MODES:
                 raise KeyError(f"the mode of {row.data}; it is one of {', '.join(MODES)}")
-        chosen = self.recipe.get("only", self.recipe["models"])
         return [row for row in rows if row.model in chosen]
 
     def data(self, name: str) -> dict[str, Any]:
@@ -83,6 +85,11 @@ class LensPINNProtocol(Protocol):
         own = self.recipe["data"][name]
         like = self.data(own["like"]) if "like" in own else {"set": []}
         return {**like, **own, "set": [*like["set"], *own.get("set", ())]}
+
+    def noiseless(self, name: str) -> bool:
+        """Whether the images of an entry of `data` have no noise."""
+        data = self.data(name)
+        return lensgen.load_preset(data["preset"]).override(lensgen.parse_overrides(data["set"])).recipe.noiseless
 
     def _must(self) -> Iterator[Cell]:
         # of models that are not among those always done the first row takes their place

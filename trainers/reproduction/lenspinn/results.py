@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.metrics import f1_score, roc_auc_score
 
 from trainers.logs import read_table
-from trainers.reproduction.estimates import mean_of_seeds
+from trainers.reproduction.estimates import Estimate, mean_of_seeds
 from trainers.reproduction.lenspinn.names import PAPER, run_folder
 from trainers.reproduction.runs import Run, finished, gain, images
 
@@ -26,8 +26,8 @@ def collect(root: Path, protocol: LensPINNProtocol, seeds: int) -> list[dict[str
     Returns:
         `data`, `mode`, `model`, `title`, `seeds`; of those reached `parameters`, `images` seen and different, `epochs`
         (shown images by those of the stored set), `seconds_per_epoch` (of as many images), means of the seeds
-        `accuracy`, `macro_auc` and `auc` by class with intervals, `f1_micro`, `f1_macro` and `auc_micro`, what is known
-        of theta_E, and `curves`; in paper mode `paper`.
+        `accuracy`, `macro_auc` and `auc` by class with intervals (None where a class is missing), `f1_micro`,
+        `f1_macro` and `auc_micro`, what is known of theta_E, and `curves`; in paper mode without noise `paper`.
     """
     return [_row(root, protocol, data, model, seeds) for data, model in protocol.table_rows()]
 
@@ -46,7 +46,8 @@ def _row(root: Path, protocol: LensPINNProtocol, data: str, model: str, seeds: i
         "model": model,
         "title": protocol.recipe["models"][model]["title"],
         "seeds": len(runs),
-        "paper": PAPER[model]._asdict() if mode == "paper" and model in PAPER else {},
+        # the published images have no noise
+        "paper": PAPER[model]._asdict() if mode == "paper" and protocol.noiseless(data) and model in PAPER else {},
     }
     if not runs:
         return row
@@ -62,12 +63,17 @@ def _row(root: Path, protocol: LensPINNProtocol, data: str, model: str, seeds: i
         "images": counts,
         "epochs": counts["images_seen"] / protocol.epoch,
         "seconds_per_epoch": protocol.epoch / float(np.median([run.summary["images_per_second"] for run in every])),
-        **{figure: mean_of_seeds([run.metrics[figure] for run in every]) for figure in ("accuracy", "macro_auc")},
-        "auc": {name: mean_of_seeds([run.metrics["auc"][name] for run in every]) for name in names},
+        **{figure: _mean([run.metrics[figure] for run in every]) for figure in ("accuracy", "macro_auc")},
+        "auc": {name: _mean([run.metrics["auc"][name] for run in every]) for name in names},
         **{figure: float(np.mean([_micro(run)[figure] for run in every])) for figure in _micro(every[0])},
         **lens,
         "curves": _mean_curves(curves, batch, protocol.epoch),
     }
+
+
+def _mean(parts: Sequence[Mapping[str, Any]]) -> Estimate | None:
+    there = [part for part in parts if part["value"] is not None]
+    return mean_of_seeds(there) if there else None
 
 
 def _micro(run: Run) -> dict[str, float]:
@@ -108,7 +114,12 @@ def _mean_curves(curves: Sequence[Mapping[str, Mapping[int, float]]], batch: flo
 
 
 def differences(root: Path, protocol: LensPINNProtocol, seeds: int) -> list[dict[str, Any]]:
-    """Of the recipe's pairs `one`, `other` in each data, of seeds of which both are done, as `runs.gain` gives them."""
+    """Of the recipe's pairs `one`, `other` in each data, of seeds of which both are done.
+
+    Returns:
+        `data`, `one`, `other`, `seeds`, `epochs`, the accuracies `one_accuracy` and `other_accuracy` of these seeds,
+        and the differences as `runs.gain` gives them.
+    """
     found = []
     rows = protocol.table_rows()
     for data in dict.fromkeys(row.data for row in rows):
@@ -116,6 +127,18 @@ def differences(root: Path, protocol: LensPINNProtocol, seeds: int) -> list[dict
             ones, others = (runs_of(root, data, model, seeds) for model in (one, other))
             both = sorted(set(ones) & set(others))
             if both:
-                gap = gain([ones[seed] for seed in both], [others[seed] for seed in both])
-                found.append({"data": data, "one": one, "other": other, "seeds": len(both), **gap})
+                pair = [ones[seed] for seed in both], [others[seed] for seed in both]
+                accuracies = [mean_of_seeds([run.metrics["accuracy"] for run in runs]) for runs in pair]
+                found.append(
+                    {
+                        "data": data,
+                        "one": one,
+                        "other": other,
+                        "seeds": len(both),
+                        "epochs": pair[0][0].summary["images_seen"] / protocol.epoch,
+                        "one_accuracy": accuracies[0],
+                        "other_accuracy": accuracies[1],
+                        **gain(*pair),
+                    }
+                )
     return found

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainers.reproduction.estimates import Estimate, signed, words
+from trainers.reproduction.lenspinn.names import PREPROCESSING
 from trainers.reproduction.lenspinn.results import LENS
 
 Row = Mapping[str, Any]
@@ -15,15 +16,15 @@ def table_as_markdown(rows: Sequence[Row]) -> list[str]:
     """The rows of one data, as the paper's table 1; beside them the paper's figures, where it has any."""
     reached = [row for row in rows if row["seeds"]]
     if not reached:
-        return ["Not reached.", ""]
+        return ["Not measured.", ""]
     names = list(reached[0]["auc"])
     paper = any(row["paper"] for row in rows)
     columns = ["model", "parameters [M]", "seeds", "images", "epochs", "accuracy = micro F1", "macro F1"]
-    columns += [f"AUC of {name}" for name in names] + ["micro AUC", "s per epoch"]
+    columns += ["macro AUC", *[f"AUC of {name}" for name in names], "micro AUC", "s per epoch"]
     columns += ["the paper: parameters, accuracy, F1; AUC none, CDM, axion"] if paper else []
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for row in rows:
-        cells = _cells(row, names) if row["seeds"] else [row["title"], "", "not reached", *[""] * (5 + len(names) + 1)]
+        cells = _cells(row, names) if row["seeds"] else [row["title"], "", "not measured", *[""] * (7 + len(names))]
         cells += [_paper(row["paper"])] if paper else []
         lines.append("| " + " | ".join(cells) + " |")
     return [*lines, ""]
@@ -39,10 +40,14 @@ def _cells(row: Row, names: Sequence[str]) -> list[str]:
         f"{row['epochs']:.1f}",
         words(row["accuracy"], 3),
         f"{row['f1_macro']:.3f}",
-        *[words(row["auc"][name], 3) for name in names],
+        *[_words(estimate) for estimate in (row["macro_auc"], *row["auc"].values())],
         f"{row['auc_micro']:.3f}",
         f"{row['seconds_per_epoch']:.0f}",
     ]
+
+
+def _words(estimate: Estimate | None) -> str:
+    return "-" if estimate is None else words(estimate, 3)
 
 
 def _paper(figures: Mapping[str, Any]) -> str:
@@ -58,7 +63,7 @@ def _paper(figures: Mapping[str, Any]) -> str:
 def differences_as_markdown(gaps: Sequence[Row], titles: Mapping[str, str]) -> list[str]:
     """A line for each pair of models, a table for all data."""
     if not gaps:
-        return ["Not reached.", ""]
+        return ["Not measured.", ""]
     lines = ["| data | one minus other | seeds | accuracy | macro AUC |", "|---|---|---|---|---|"]
     for gap in gaps:
         cells = [f"{signed(gap[figure])}, {gap[figure]['verdict']}" for figure in ("accuracy", "macro_auc")]
@@ -67,22 +72,25 @@ def differences_as_markdown(gaps: Sequence[Row], titles: Mapping[str, str]) -> l
     return [*lines, ""]
 
 
-def preprocessing_as_markdown(rows: Sequence[Row], gaps: Sequence[Row], pair: tuple[str, str]) -> list[str]:
+def preprocessing_as_markdown(
+    gaps: Sequence[Row], titles: Mapping[str, str], noiseless: Mapping[str, bool]
+) -> list[str]:
     """What the preprocessing is worth with and without noise.
 
     Args:
-        pair: the models with and without it.
+        noiseless: of each data, whether its images have no noise.
     """
-    lines = ["| data | accuracy with | without | difference |", "|---|---|---|---|"]
+    lines = ["| data | noise | model | epochs | seeds | accuracy | without preprocessing | difference |"]
+    lines.append("|" + "---|" * 8)
     for gap in gaps:
-        if (gap["one"], gap["other"]) == pair:
-            found: list[Estimate] = [
-                next(row for row in rows if (row["data"], row["model"]) == (gap["data"], model))["accuracy"]
-                for model in pair
-            ]
-            difference = f"{signed(gap['accuracy'])}, {gap['accuracy']['verdict']}"
-            lines.append(f"| {gap['data']} | {words(found[0], 3)} | {words(found[1], 3)} | {difference} |")
-    return [*lines, ""] if len(lines) > 2 else ["Not reached.", ""]
+        if (gap["one"], gap["other"]) in PREPROCESSING:
+            both = (words(gap[f"{name}_accuracy"], 3) for name in ("one", "other"))
+            lines.append(
+                f"| {gap['data']} | {'no' if noiseless[gap['data']] else 'yes'} | {titles[gap['one']]} "
+                f"| {gap['epochs']:.1f} | {gap['seeds']} | {' | '.join(both)} "
+                f"| {signed(gap['accuracy'])}, {gap['accuracy']['verdict']} |"
+            )
+    return [*lines, ""] if len(lines) > 2 else ["Not measured.", ""]
 
 
 def radii_as_markdown(rows: Sequence[Row]) -> list[str]:
@@ -92,4 +100,4 @@ def radii_as_markdown(rows: Sequence[Row]) -> list[str]:
         if row["seeds"] and any(name in row for name in LENS):
             correlation, rms = (f"{row[name]:.3f}" if name in row else "all alike" for name in LENS)
             lines.append(f"| {row['data']} | {row['title']} | {row['seeds']} | {correlation} | {rms} |")
-    return [*lines, ""] if len(lines) > 2 else ["Not reached.", ""]
+    return [*lines, ""] if len(lines) > 2 else ["Not measured.", ""]
