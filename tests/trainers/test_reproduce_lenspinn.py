@@ -59,7 +59,7 @@ def test_every_run_of_every_recipe_has_valid_options(path, tmp_path):
 def test_models_beside_one_another_have_equal_steps_and_the_same_images(path):
     whole, alike = protocol(path), {}
     for cell in whole.cells(whole.levels[0]):
-        data, model, seed = cell.name.split("/")
+        data, _, seed = cell.name.split("/")
         own = {"model", "vit", "optimizer", "preprocessing", "physics", "hard", "floor"}
         options = {name: value for name, value in cell.options.items() if name not in own}
         alike.setdefault((data, seed), []).append((cell.steps, options))
