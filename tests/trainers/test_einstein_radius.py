@@ -114,3 +114,21 @@ def test_a_sky_that_is_not_dark_is_told(tmp_path):
     image, radius = noisy(level=0.5)
     (remark,) = task_of(tmp_path, image, radius, input_scale=0.06).remarks()
     assert "corners of the images of --data" in remark and "subtract sky and lens light" in remark
+
+
+def test_radii_are_of_images_that_say_theirs():
+    learned, index, alike = torch.tensor([10.0, 12.0, 14.0]), torch.arange(3), torch.full((3,), 12.0)
+    found = Radii.of(learned, torch.tensor([1.0, 1.3, torch.nan]), index, 0.1)
+    assert found.unit == "arcsec" and found.index.tolist() == [0, 1]
+    assert found.correlation == pytest.approx(1.0) and found.rms == pytest.approx(0.1 / 2**0.5)
+    assert set(found.figures()) == {"theta_E_correlation", "theta_E_rms_arcsec"}
+    assert Radii.of(learned, alike, index, None).figures() == {}
+    assert Radii.of(alike, learned, index, None).correlation == 0.0
+    assert Radii.of(learned, None, index, None) is Radii.of(learned, torch.nan * alike, index, None) is None
+
+
+def test_radii_stated_for_another_redshift_are_not_those_of_the_images():
+    changes = ("grid.size=16", "substructure.cdm.count=1")
+    for preset, known in (("deeplense_ii_legacy", False), ("deeplense_i_legacy", True)):
+        data = open_data(DataConfig(stream=True, preset=preset, set=changes), ValidationConfig(10, 10, 1, 3), 1, CPU)
+        assert (true_radii(data.fit.params, data) is not None) == known

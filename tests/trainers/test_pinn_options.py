@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import lensgen
 from lensgen.errors import ParameterError
 from trainers import pinn
 from trainers.checkpoint import read_checkpoint
@@ -21,7 +22,9 @@ from trainers.finetune import Origin
 from trainers.models.lenspinn import LensPINN
 from trainers.models.physics.splat import splat
 from trainers.models.pinn import restore
+from trainers.models.vit import ViTConfig
 from trainers.pinn_config import PinnConfig
+from trainers.relensed import Relensed, require_no_lens_light
 
 CPU = torch.device("cpu")
 SMALL = ValidationConfig(fit=12, score=10, test=6, neighbours=3)
@@ -159,3 +162,66 @@ def test_shapes_that_do_not_belong_together_are_named():
 def test_messages_say_what_to_do():
     with pytest.raises(CheckpointError, match=r"by trainers\.mae, .* open this one by trainers\.load"):
         restore({"trainer": "mae"})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "lensformer", "preprocessing": False}, "--no-preprocessing takes a part of LensPINN away"),
+        ({"model": "lensformer", "physics": False}, "--no-physics takes a part of LensPINN away"),
+        ({"hard": True, "physics": False}, "--hard is of the source that --no-physics leaves out"),
+        ({"hard": True, "compactness": 1.0}, "--compactness 1 teaches a lens that --hard leaves untaught"),
+        ({"hard": True, "physics_weight": 0.1}, r"--physics-weight 0\.1 teaches a lens that --hard leaves untaught"),
+        ({"physics": False, "compactness": 2.0}, "--compactness 2 teaches a lens that --no-physics leaves out"),
+        ({"physics_weight": 0.1, "model": "lensformer"}, "take --model lenspinn_small or lenspinn_large, or --physics"),
+        ({"physics_weight": 0.1, "data": DataConfig(data=Path("a.npz"))}, "give --stream, or --physics-weight 0"),
+        ({"augment": "simsiam"}, "simsiam crops images, which .*; allowed: none, d4, rotation, noise, byol"),
+        ({"encoder": Path("a")}, "encoder, pretrained and vit are options of trainers.classify"),
+        ({"vit": ViTConfig(depth=2)}, "encoder, pretrained and vit are options of trainers.classify"),
+        ({"floor": 0.0}, "floor is 0.0; allowed: 1e-06 to 0.9"),
+        ({"compactness": -1.0}, "compactness is -1.0; allowed: 0 or more"),
+        ({"physics_weight": -1.0}, "physics_weight is -1.0; allowed: 0 or more"),
+        ({"physics_after": 1.1}, "physics_after is 1.1; allowed: 0 to 1"),
+        ({"dropout": 1.0}, "dropout is 1.0; allowed: 0 to 0.9"),
+        ({"label_smoothing": 1.0}, r"label_smoothing is 1\.0; allowed: 0 to 0\.9"),
+    ],
+)  # fmt: skip
+def test_options_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        PinnConfig(**options)
+
+
+def test_weights_are_those_that_are_not_zero():
+    assert PinnConfig().weights == {"compactness": 10.0}
+    assert (
+        PinnConfig(hard=True).weights == PinnConfig(physics=False).weights == PinnConfig(compactness=0.0).weights == {}
+    )
+    assert PinnConfig(compactness=2.0, physics_weight=0.1).weights == {"compactness": 2.0, "chi_square": 0.1}
+    assert "preprocessing" not in PinnConfig(model="lensformer").options
+
+
+@pytest.mark.parametrize(
+    ("preset", "message"),
+    [
+        (
+            "deeplense_ii_legacy",
+            r"images of preset deeplense_ii_legacy have none; give --set noise\.recipe=ccd, or --ph",
+        ),
+        ("deeplense_iv_legacy_macro", "are divided by their peak, and it with them; give --set normalise=none"),
+        ("hst", "--physics-weight takes all light .* preset hst show the lens's own too; give --set lens_light=null"),
+    ],
+)
+def test_presets_that_cannot_be_lensed_again_are_refused_and_their_fixes_help(preset, message):
+    made = lensgen.load_preset(preset)
+    with pytest.raises(ConfigError, match=message):
+        Relensed(made)
+    fixes = {"noise.recipe": "ccd", "normalise": "none", "lens_light": None}
+    Relensed(made.override(fixes))
+
+
+def test_lens_light_is_no_sources_light():
+    with pytest.raises(
+        ConfigError, match=r"--compactness takes all light .* give --set lens_light=null, or --compactn"
+    ):
+        require_no_lens_light("--compactness", lensgen.load_preset("hst"))
+    assert lensgen.parse_overrides(("lens_light=null",)) == {"lens_light": None}
