@@ -15,7 +15,7 @@ from trainers.errors import ConfigError
 from trainers.models.classifier import build_classifier
 from trainers.models.pinn import build_pinn
 from trainers.pinn import PinnConfig
-from trainers.reproduction.budget import Level
+from trainers.reproduction.budget import Cost, Level, Plan
 from trainers.reproduction.lenspinn.names import PAPER, SEEDS, run_folder
 from trainers.reproduction.lenspinn.protocol import LensPINNProtocol
 from trainers.stored import read_stored
@@ -168,6 +168,8 @@ class Made:
 
     def __init__(self, root, images=300):
         self.root, self.index = root, np.arange(images)
+        costs = {model: Cost(5.0, 0.5) for model in protocol().recipe["models"]}
+        Plan("lenspinn", 60.0, HALF, 50.0, 2, costs).write(root / "plan.json")
         self.label = np.random.default_rng(0).integers(0, 3, images)
 
     def write(self, data, model, seed, strength, **lens):
@@ -177,7 +179,7 @@ class Made:
         probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
         np.savez(folder / "predictions.npz", index=self.index, label=self.label, probability=probability)
         accuracy = float((probability.argmax(1) == self.label).mean())
-        summary = {"parameters": 7_173_654, "steps": 35, "images_per_second": 14.0}
+        summary = {"parameters": 7_173_654, "steps": 35}
         summary |= {"images_seen": 280, "images_distinct": 140}
         (folder / "summary.json").write_text(json.dumps(summary))
         metrics = {"class_names": NAMES, "accuracy": estimate(accuracy), "macro_auc": estimate(0.9),
@@ -205,7 +207,7 @@ def test_conclusions_follow_from_the_runs_null_results_too(made):
     report = protocol().report(made.root, HALF)
     rows = {(row["data"], row["model"]): row for row in report.results["rows"]}
     pinn = rows["paper", "lenspinn_small"]
-    assert pinn["seeds"] == 3 and pinn["epochs"] == 2 and pinn["seconds_per_epoch"] == 10
+    assert pinn["seeds"] == 3 and pinn["epochs"] == 2 and pinn["seconds_per_epoch"] == 0.5 * 140 / 8
     assert pinn["f1_micro"] == pytest.approx(pinn["accuracy"]["value"])  # of the probabilities, by scikit-learn
     assert pinn["curves"]["f1"]["epochs"] == [0, 2]
     np.testing.assert_allclose(pinn["curves"]["f1"]["mean"], [0.31, 0.8])
@@ -241,6 +243,7 @@ def test_the_papers_figures_stand_in_paper_mode_alone(made):
 
 
 def test_nothing_is_reached(tmp_path):
+    Made(tmp_path)
     report = protocol().report(tmp_path, HALF)
     assert report.figures == [] and "\n".join(report.lines).count("Not measured.") == 5 + 3
 

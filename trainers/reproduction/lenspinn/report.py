@@ -122,10 +122,11 @@ def _learning_rates(protocol: LensPINNProtocol) -> str:
 
 
 def _device(protocol: LensPINNProtocol) -> str:
+    timed = ", as timed in short runs beforehand"
     if torch.cuda.is_available():
-        return ""
+        return timed
     processes = protocol.recipe["processes"]
-    return f", on a CPU with {processes} runs at a time, each on its share of the cores"
+    return f"{timed}, {processes} at a time on a CPU, each on its share of the cores"
 
 
 def _not_measured(rows: Sequence[Mapping[str, Any]]) -> list[str]:

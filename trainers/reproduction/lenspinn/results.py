@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.metrics import f1_score, roc_auc_score
 
 from trainers.logs import read_table
+from trainers.reproduction.budget import Cost, Plan
 from trainers.reproduction.estimates import Estimate, mean_of_seeds
 from trainers.reproduction.lenspinn.names import PAPER, run_folder
 from trainers.reproduction.runs import Run, finished, gain, images
@@ -25,11 +26,13 @@ def collect(root: Path, protocol: LensPINNProtocol, seeds: int) -> list[dict[str
 
     Returns:
         `data`, `mode`, `model`, `title`, `seeds`; of those reached `parameters`, `images` seen and different, `epochs`
-        (shown images by those of the stored set), `seconds_per_epoch` (of as many images), means of the seeds
+        (shown images by those of the stored set), `seconds_per_epoch` (of as many images, by the plan's timing of each
+        model, which other work on the machine does not touch later), means of the seeds
         `accuracy`, `macro_auc` and `auc` by class with intervals (None where a class is missing), `f1_micro`,
         `f1_macro` and `auc_micro`, what is known of theta_E, and `curves`; in paper mode without noise `paper`.
     """
-    return [_row(root, protocol, data, model, seeds) for data, model in protocol.table_rows()]
+    costs = Plan.read(root / "plan.json").costs
+    return [_row(root, protocol, data, model, seeds, costs) for data, model in protocol.table_rows()]
 
 
 def runs_of(root: Path, data: str, model: str, seeds: int) -> dict[int, Run]:
@@ -38,7 +41,9 @@ def runs_of(root: Path, data: str, model: str, seeds: int) -> dict[int, Run]:
     return {seed: runs[0] for seed, runs in found.items() if runs}
 
 
-def _row(root: Path, protocol: LensPINNProtocol, data: str, model: str, seeds: int) -> dict[str, Any]:
+def _row(
+    root: Path, protocol: LensPINNProtocol, data: str, model: str, seeds: int, costs: Mapping[str, Cost]
+) -> dict[str, Any]:
     mode, runs = protocol.data(data)["mode"], runs_of(root, data, model, seeds)
     row: dict[str, Any] = {
         "data": data,
@@ -62,7 +67,7 @@ def _row(root: Path, protocol: LensPINNProtocol, data: str, model: str, seeds: i
         "parameters": every[0].summary["parameters"],
         "images": counts,
         "epochs": counts["images_seen"] / protocol.epoch,
-        "seconds_per_epoch": protocol.epoch / float(np.median([run.summary["images_per_second"] for run in every])),
+        "seconds_per_epoch": costs[model].step * protocol.epoch / batch,
         **{figure: _mean([run.metrics[figure] for run in every]) for figure in ("accuracy", "macro_auc")},
         "auc": {name: _mean([run.metrics["auc"][name] for run in every]) for name in names},
         **{figure: float(np.mean([_micro(run)[figure] for run in every])) for figure in _micro(every[0])},
