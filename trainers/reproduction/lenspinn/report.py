@@ -92,7 +92,7 @@ def report(root: Path, protocol: LensPINNProtocol, level: Level) -> Report:
     epochs = max((row["epochs"] for row in rows if row["seeds"]), default=0.0)
     introduction = (
         f"Figures are of test images, by the checkpoint that was best in validation, after {epochs:.1f} of the paper's "
-        f"50 epochs. {_learning_rates(protocol)} {INTERVALS}"
+        f"50 epochs. {_learning_rates(protocol, rows)} {INTERVALS}"
     )
     return Report({"rows": rows, "differences": gaps}, introduction, lines, figures)
 
@@ -109,24 +109,27 @@ def _data(protocol: LensPINNProtocol, name: str) -> str:
     return f"{data['mode']} mode, {preset}{noise}, {kind}"
 
 
-def _learning_rates(protocol: LensPINNProtocol) -> str:
-    rates: dict[str, list[str]] = {}
+def _learning_rates(protocol: LensPINNProtocol, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Those of paper mode that were reached; the most frequent one last."""
+    reached = {(row["data"], row["model"]): row["title"] for row in rows if row["seeds"] and row["mode"] == "paper"}
+    rates: dict[str, set[str]] = {}
     for cell in protocol.cells(protocol.levels[0]):
         data, model, _ = cell.name.split("/")
-        named = rates.setdefault(f"{float(cell.options['optimizer']['lr']):g}", [])
-        title = protocol.recipe["models"][model]["title"]
-        if protocol.data(data)["mode"] == "paper" and title not in named:
-            named.append(title)
-    said = "; ".join(f"{rate} for {', '.join(titles)}" for rate, titles in rates.items() if titles)
-    return f"Learning rates in paper mode, where the paper has 1e-4: {said}."
+        if (data, model) in reached:
+            rates.setdefault(f"{float(cell.options['optimizer']['lr']):g}", set()).add(reached[data, model])
+    if not rates:
+        return ""
+    *own, (usual, _) = sorted(rates.items(), key=lambda item: len(item[1]))
+    said = "".join(f"{rate} for {' and '.join(sorted(titles))}, " for rate, titles in own)
+    return f"The learning rate in paper mode, 0.0001 in the paper, is {said}{usual} for all{' others' if own else ''}."
 
 
 def _device(protocol: LensPINNProtocol) -> str:
-    timed = ", as timed in short runs beforehand"
+    timed = " in a model's fastest run"
     if torch.cuda.is_available():
         return timed
     processes = protocol.recipe["processes"]
-    return f"{timed}, {processes} at a time on a CPU, each on its share of the cores"
+    return f"{timed}, {processes} runs at a time on a CPU, each on its share of the cores"
 
 
 def _not_measured(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -135,5 +138,10 @@ def _not_measured(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for row in rows:
         if not row["seeds"]:
             missing.setdefault(row["data"], []).append(row["title"])
-    said = "; ".join(f"{data}: {', '.join(titles)}" for data, titles in missing.items())
-    return [f"Not measured within this budget, nor on a GPU: {said}."] if said and not torch.cuda.is_available() else []
+    if not missing or torch.cuda.is_available():
+        return []
+    return [
+        "Not measured within this budget, nor on a GPU:",
+        "",
+        *(f"- {data}: {'; '.join(titles)}" for data, titles in missing.items()),
+    ]

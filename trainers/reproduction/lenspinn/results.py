@@ -10,7 +10,6 @@ import numpy as np
 from sklearn.metrics import f1_score, roc_auc_score
 
 from trainers.logs import read_table
-from trainers.reproduction.budget import Cost, Plan
 from trainers.reproduction.estimates import Estimate, mean_of_seeds
 from trainers.reproduction.lenspinn.names import PAPER, run_folder
 from trainers.reproduction.runs import Run, finished, gain, images
@@ -26,13 +25,19 @@ def collect(root: Path, protocol: LensPINNProtocol, seeds: int) -> list[dict[str
 
     Returns:
         `data`, `mode`, `model`, `title`, `seeds`; of those reached `parameters`, `images` seen and different, `epochs`
-        (shown images by those of the stored set), `seconds_per_epoch` (of as many images, by the plan's timing of each
-        model, which other work on the machine does not touch later), means of the seeds
+        (shown images by those of the stored set), `seconds_per_epoch` (of as many images, in the model's fastest run of
+        all, as other work on the machine slows some), means of the seeds
         `accuracy`, `macro_auc` and `auc` by class with intervals (None where a class is missing), `f1_micro`,
         `f1_macro` and `auc_micro`, what is known of theta_E, and `curves`; in paper mode without noise `paper`.
     """
-    costs = Plan.read(root / "plan.json").costs
-    return [_row(root, protocol, data, model, seeds, costs) for data, model in protocol.table_rows()]
+    rows = [_row(root, protocol, data, model, seeds) for data, model in protocol.table_rows()]
+    for row in rows:
+        if row["seeds"]:
+            fastest = max(
+                other["images_per_second"] for other in rows if other["model"] == row["model"] and other["seeds"]
+            )
+            row["seconds_per_epoch"] = protocol.epoch / fastest
+    return rows
 
 
 def runs_of(root: Path, data: str, model: str, seeds: int) -> dict[int, Run]:
@@ -41,9 +46,7 @@ def runs_of(root: Path, data: str, model: str, seeds: int) -> dict[int, Run]:
     return {seed: runs[0] for seed, runs in found.items() if runs}
 
 
-def _row(
-    root: Path, protocol: LensPINNProtocol, data: str, model: str, seeds: int, costs: Mapping[str, Cost]
-) -> dict[str, Any]:
+def _row(root: Path, protocol: LensPINNProtocol, data: str, model: str, seeds: int) -> dict[str, Any]:
     mode, runs = protocol.data(data)["mode"], runs_of(root, data, model, seeds)
     row: dict[str, Any] = {
         "data": data,
@@ -66,8 +69,8 @@ def _row(
         **row,
         "parameters": every[0].summary["parameters"],
         "images": counts,
+        "images_per_second": max(run.summary["images_per_second"] for run in every),
         "epochs": counts["images_seen"] / protocol.epoch,
-        "seconds_per_epoch": costs[model].step * protocol.epoch / batch,
         **{figure: _mean([run.metrics[figure] for run in every]) for figure in ("accuracy", "macro_auc")},
         "auc": {name: _mean([run.metrics["auc"][name] for run in every]) for name in names},
         **{figure: float(np.mean([_micro(run)[figure] for run in every])) for figure in _micro(every[0])},
