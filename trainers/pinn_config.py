@@ -27,9 +27,9 @@ class PinnConfig(ClassificationConfig):
     model: Model = "lenspinn_small"
     """LensPINN with MobileNetV3 (small) or with EfficientNet-B0 (large), or Lensformer."""
     preprocessing: bool = True
-    """Show LensPINN's second CNN the preprocessed image; without it, the image as it is."""
+    """Whether LensPINN's second CNN sees the preprocessed image; by --no-preprocessing it sees the image as it is."""
     physics: bool = True
-    """Rebuild the source; without it, LensPINN is its second CNN alone (the paper's table 2)."""
+    """Whether the source is rebuilt; by --no-physics LensPINN is its second CNN alone (the paper's table 2)."""
     hard: bool = False
     """Rebuild it of nearest pixels, as the public code, which teaches the lens nothing: theta_E has no gradient."""
     floor: float = 0.02

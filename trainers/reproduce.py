@@ -53,7 +53,7 @@ class Reproduce:
     recipe: str | None = None
     """A YAML file in place of trainers/recipes/reproduce_PAPER_cpu or _gpu."""
     models: tuple[str, ...] = ()
-    """Only these of the recipe's models (lenspinn)."""
+    """Only these, by their names under `models` in the recipe (lenspinn; e.g. resnet18, vit, lenspinn_small)."""
 
     def __post_init__(self) -> None:
         require("budget", self.budget, 0.1)
