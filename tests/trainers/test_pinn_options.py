@@ -118,7 +118,8 @@ def test_a_run_with_minutes_tries_its_steps_with_chi_square(tmp_path, flags, mon
     own = [flag for flag in flags if not flag.startswith("--minutes")]
     with contextlib.redirect_stdout(io.StringIO()):
         assert pinn.main([*own, "--minutes=5", f"--out={tmp_path / 'run'}"]) == 0
-    assert seen == [True] * 20 + [False, True]  # of two steps the second is late
+    tried = len(seen) - 2  # as many as the machine's speed asks for
+    assert tried > 0 and seen == [True] * tried + [False, True]  # of two steps the second is late
     seen.clear()
     with contextlib.redirect_stdout(io.StringIO()):
         assert pinn.main([*flags, f"--out={tmp_path / 'other'}"]) == 0
