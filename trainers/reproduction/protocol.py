@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -75,8 +76,16 @@ class Protocol(ABC):
         """Every run of a level, those first that must be done; each after the one that it begins with."""
 
     @abstractmethod
+    def always(self) -> Iterator[Cell]:
+        """The runs that are done however late it is; of them the names count."""
+
     def must(self, cell: Cell) -> bool:
-        """Whether a run is done however late it is."""
+        """Whether a run is one of `always`."""
+        return cell.name in self._always
+
+    @cached_property
+    def _always(self) -> frozenset[str]:
+        return frozenset(cell.name for cell in self.always())
 
     @abstractmethod
     def report(self, root: Path, level: Level) -> Report:

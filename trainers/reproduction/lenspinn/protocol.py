@@ -10,7 +10,6 @@ pixels; and data with and without noise, which the preprocessing amplifies.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,23 +45,15 @@ class LensPINNProtocol(Protocol):
 
     def cells(self, level: Level) -> list[Cell]:
         """Every run of a level, those first that must be done."""
-        runs = {cell.name: cell for cell in self._must()}
+        runs = {cell.name: cell for cell in self.always()}
         for seed in range(level.seeds):
             for row in self.table_rows(level.rows):
                 runs.setdefault(run_folder(*row, seed), self._cell(row, seed))
         return list(runs.values())
 
-    def must(self, cell: Cell) -> bool:
-        """Whether a run is done however late it is: the first rows with three seeds."""
-        return cell.name in self._needed
-
     def report(self, root: Path, level: Level) -> Report:
         """Evaluates the runs that are done, and draws the figures."""
         return report(root, self, level)
-
-    @cached_property
-    def _needed(self) -> frozenset[str]:
-        return frozenset(cell.name for cell in self._must())
 
     def table_rows(self, count: int | None = None) -> list[Row]:
         """The first `count` rows, or all, of those models that were asked for.
@@ -91,7 +82,8 @@ class LensPINNProtocol(Protocol):
         data = self.data(name)
         return lensgen.load_preset(data["preset"]).override(lensgen.parse_overrides(data["set"])).recipe.noiseless
 
-    def _must(self) -> Iterator[Cell]:
+    def always(self) -> Iterator[Cell]:
+        """The first rows with three seeds."""
         # of models that are not among those always done the first row takes their place
         for row in self.table_rows(self.recipe["must"]) or self.table_rows()[:1]:
             for seed in SEEDS:

@@ -34,11 +34,10 @@ class MAEProtocol(Protocol):
             runs += self._table(seed, self.rows[: level.rows])
         return runs
 
-    def must(self, cell: Cell) -> bool:
-        """Whether a run is done however late it is: the first seed of the first rows, and the comparison."""
-        return cell.name.startswith("comparison/") or any(
-            cell.name.startswith(f"{mode}/seed0/{row_folder(row)}/") for mode in MODES for row in self.rows[:MUST]
-        )
+    def always(self) -> Iterator[Cell]:
+        """The first seed of the first rows, and the comparison."""
+        yield from self._table(0, self.rows[:MUST])
+        yield from self._comparison(1.0)
 
     def report(self, root: Path, level: Level) -> Report:
         """Evaluates the runs that are done, and draws the figures."""

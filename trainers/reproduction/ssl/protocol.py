@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Container, Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,24 +65,16 @@ class SSLProtocol(Protocol):
 
     def cells(self, level: Level) -> list[Cell]:
         """Every run of a level, those first that must be done."""
-        runs = {cell.name: cell for cell in self._must()}
+        runs = {cell.name: cell for cell in self.always()}
         for seed in range(level.seeds):
             for row in self._rows(level.rows):
                 for cell in self._row(row, seed):
                     runs.setdefault(cell.name, cell)
         return list(runs.values())
 
-    def must(self, cell: Cell) -> bool:
-        """Whether a run is done however late it is: the first rows with three seeds, the control, the comparison."""
-        return cell.name in self._needed
-
     def report(self, root: Path, level: Level) -> Report:
         """Evaluates the runs that are done, and draws the figures."""
         return report(root, self, level)
-
-    @cached_property
-    def _needed(self) -> frozenset[str]:
-        return frozenset(cell.name for cell in self._must())
 
     @property
     def methods(self) -> list[str]:
@@ -106,7 +97,8 @@ class SSLProtocol(Protocol):
                 raise KeyError(f"{row.task} in a row; the tasks are {', '.join(TASKS)}")
         return rows
 
-    def _must(self) -> Iterator[Cell]:
+    def always(self) -> Iterator[Cell]:
+        """The first rows with three seeds, the control, the comparison."""
         for row in self._rows(self.recipe["must"]):
             for seed in SEEDS:
                 yield from self._row(row, seed)
