@@ -6,12 +6,14 @@ Dimensional collapse: they vary along one direction alone (Jing et al. 2022, arX
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from torch import Tensor
 
-from trainers.probes import effective_rank, unit
+from trainers.probes import alignment, effective_rank, in_chunks, uniformity, unit
 
+MOST_PAIRS = 500  # a projection may have 65,536 components, and pairs of pairs are many
 LEAST_DEVIATION = 0.2  # a mean cosine of .96 between different images; healthy runs come to a deviation of .4 to 1
 FALLEN = 0.5  # of what it was before; untrained networks too may give all images nearly the same
 LEAST_RANK = 1.5  # 1 is a line
@@ -30,6 +32,24 @@ def spread(projections: np.ndarray) -> dict[str, float]:
     return {
         "projection_deviation": float(np.sqrt(direction.var(axis=0).sum())),
         "projection_rank": effective_rank(direction - direction.mean(axis=0)),
+    }
+
+
+def geometry(project: Callable[[Tensor], Tensor], views: Sequence[Tensor]) -> dict[str, float]:
+    """How the projections of two views of each image lie on the sphere on which losses compare them.
+
+    Args:
+        project: transformed images `[B, C, H, W]` -> `[B, D]`.
+        views: two, transformed, `[N, C, H, W]`, of which the first `MOST_PAIRS` are taken.
+
+    Returns:
+        `alignment` and `uniformity` (`trainers.probes`), and what `spread` gives.
+    """
+    one, two = (in_chunks(project, view[:MOST_PAIRS]) for view in views)
+    return {
+        "alignment": alignment(one, two),
+        "uniformity": (uniformity(one) + uniformity(two)) / 2,
+        **spread(one),
     }
 
 

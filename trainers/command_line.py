@@ -192,7 +192,12 @@ def _coerce(where: str, value: Any, hint: Any) -> Any:
             return value
         raise ConfigError(f"{where} is {value!r}; allowed: {', '.join(map(str, typing.get_args(hint)))}.")
     if typing.get_origin(hint) is tuple:
-        return tuple(str(item) for item in (value if isinstance(value, list) else [value]))
+        items, kinds = value if isinstance(value, list) else [value], typing.get_args(hint)
+        if kinds == (str, ...):  # --set and the like, some of which YAML reads as numbers
+            return tuple(str(item) for item in items)
+        if len(items) != len(kinds):
+            raise ConfigError(f"{where} is {value!r}; it must be a list of {len(kinds)}.")
+        return tuple(_coerce(where, item, kind) for item, kind in zip(items, kinds, strict=True))
     if hint in {int, bool} and type(value) is hint:
         return value
     if hint in {str, Path} and isinstance(value, str):

@@ -24,11 +24,13 @@ class Draws:
         seed: of the run.
         step: of the whole run, the same on all ranks; it gives an image that comes again other numbers.
         index: `[B]` int64, `Batch.index`.
+        steps: of the whole run; 0 outside of training.
     """
 
     seed: int
     step: int
     index: Tensor
+    steps: int = 0
 
     def uniforms(self, name: str, count: int) -> Tensor:
         """Uniforms in (0, 1) of the variable `name`: float32 `[B, count]`, on the device of `index`."""

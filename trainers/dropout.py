@@ -62,13 +62,16 @@ class KeyedDraws:
         key_dropout(model, self._current)
 
     @contextmanager
-    def at(self, step: int, index: Tensor) -> Iterator[Draws]:
+    def at(self, step: int, index: Tensor, steps: int) -> Iterator[Draws]:
         """Within it, which is to be one forward pass, the model drops what `step` drops of the images `index` `[B]`.
+
+        Args:
+            steps: of the whole run.
 
         Raises:
             ConfigError: the first pass drew from torch's global generators.
         """
-        draws = Draws(self._seed, step, index)
+        draws = Draws(self._seed, step, index, steps)
         self._current.set(draws)
         before = None if self._checked else _generator_states(self._device)
         yield draws

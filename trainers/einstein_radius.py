@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from trainers.data import Data
@@ -83,3 +84,15 @@ class Radii:
         words = [] if self.correlation is None else [f"correlation {self.correlation:.3f}"]
         words += ["pixel_scale unknown" if self.rms is None else f"rms error {self.rms:.3f} {self.unit}"]
         return f"theta_E of {len(self.true):,} lenses: {', '.join(words)}"
+
+
+def test_radii(learned: Callable[[Tensor], Tensor], data: Data) -> Radii | None:
+    """Of all test images; None where theta_E is not known.
+
+    Args:
+        learned: raw images `[B, C, H, W]` -> theta_E `[B]` in pixels, without gradients.
+    """
+    parts = [(learned(batch.image), batch.params, batch.index) for batch in data.test()]
+    found, params, index = zip(*parts, strict=True)
+    columns = {name: torch.cat([own[name] for own in params]) for name in params[0]}
+    return Radii.of(torch.cat(found), true_radii(columns, data), torch.cat(index), data.pixel_scale)

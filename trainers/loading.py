@@ -17,7 +17,7 @@ from trainers.transform import InputTransform
 
 # Each is a module with `restore(about)` and `predict(model, transform, image)`, and with `prediction_options(about)` if
 # its `predict` has more arguments; by name, so that loading one does not import the others.
-TRAINERS = ("mae", "ssl", "classify", "regress", "superres", "pinn")
+TRAINERS = ("mae", "ssl", "jepa", "classify", "regress", "superres", "pinn")
 _AT_A_TIME = 250
 
 
@@ -43,10 +43,10 @@ class Predictor(nn.Module):
             batch: of `lensgen`, or images `[B, C, H, W]` in the units of those that it was trained on.
 
         Returns:
-            Of `trainers.mae` and `trainers.ssl` features `[B, D]`, of `trainers.classify` and `trainers.pinn`
-            probabilities `[B, K]` of the classes `about["class_names"]` (after `--average-d4` the mean over an image's
-            eight symmetries, as the run was tested), of `trainers.regress` mean and deviation of each target
-            `[B, T, 2]` (of its log10 where `trainers.targets` says so), of `trainers.superres` images
+            Of `trainers.mae`, `trainers.ssl` and `trainers.jepa` features `[B, D]`, of `trainers.classify` and
+            `trainers.pinn` probabilities `[B, K]` of the classes `about["class_names"]` (after `--average-d4` the
+            mean over an image's eight symmetries, as the run was tested), of `trainers.regress` mean and deviation of
+            each target `[B, T, 2]` (of its log10 where `trainers.targets` says so), of `trainers.superres` images
             `[B, C, f H, f W]`; on the model's device.
 
         Raises:

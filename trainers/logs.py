@@ -72,6 +72,13 @@ def read_table(path: Path) -> list[dict[str, str]]:
     return [row for row in csv.DictReader(with_end.splitlines()) if None not in row.values() and None not in row]
 
 
+def validations(folder: Path | None) -> list[dict[str, float]]:
+    """The figures of all validations of a run so far; none before it has a folder."""
+    if folder is None or not (folder / "validation.csv").is_file():
+        return []
+    return [{name: float(value) for name, value in row.items()} for row in read_table(folder / "validation.csv")]
+
+
 def write_json(path: Path, content: object) -> None:
     """Writes a JSON file whole or not at all: a full disk or a kill leaves what was there before."""
     part = path.with_name(path.name + ".part")

@@ -203,7 +203,7 @@ class Loop:
             raise OutputError(f"the run's output in {self.folder} could not be written: {error}. {saved}") from error
 
     def _loss(self, batch: Batch, step: int) -> Tensor:
-        with self._draws.at(step, batch.index) as draws:
+        with self._draws.at(step, batch.index, self.config.run.steps) as draws:
             return self.task.loss(self._forward, batch, draws)
 
     def _train_step(self, batches: Any) -> None:
@@ -290,11 +290,14 @@ class Loop:
                 self._logs = Logs(self.folder, up_to_step)
 
     def _affordable_steps(self, budget: float, validation: float) -> int:
-        """How many steps fit into the `budget` [s] of the whole run, from the time of a few that are not applied."""
+        """How many steps fit into the `budget` [s] of the whole run, from the time of a few that are not applied.
+
+        They are taken as the last step, since late steps may cost more than early ones.
+        """
         position, batches = self.source.state_dict(), iter(self.source)
 
-        def step_unapplied(number: int) -> None:
-            loss = self._loss(next(batches), number)
+        def step_unapplied() -> None:
+            loss = self._loss(next(batches), self.config.run.steps - 1)
             self.fabric.backward(loss)
             self._optimizer.zero_grad()
             loss.item()  # waits for the device

@@ -10,7 +10,7 @@ The best checkpoint on the validation images is judged, once, on test images, an
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from trainers.checkpoint import Checkpoint, load_weights, read_checkpoint
 from trainers.classification import ClassificationTask, prediction_options
 from trainers.command_line import exit_with_message, parse
+from trainers.compact_source import CompactSource
 from trainers.data import Batch, Data, open_data
 from trainers.draws import Draws
-from trainers.einstein_radius import Radii, true_radii
+from trainers.einstein_radius import Radii, test_radii, true_radii
 from trainers.finetune import Origin, finetune, open_origin
 from trainers.loop import Loop
 from trainers.models.classifier import predict
@@ -31,7 +32,6 @@ from trainers.models.encoders import Encoder
 from trainers.models.heads import CHUNK
 from trainers.models.lensformer import Lensformer
 from trainers.models.lenspinn import LensPINN
-from trainers.models.physics.compactness import SEEN, compactness, seen, sky
 from trainers.models.pinn import build_pinn, restore
 from trainers.pinn_config import PinnConfig
 from trainers.pinn_figures import draw_radii
@@ -41,16 +41,9 @@ from trainers.session import claim_folder, launch, say_how_to_resume
 
 __all__ = ["PinnConfig", "PinnTask", "main", "predict", "prediction_options", "restore"]
 
-NOISIER = 1.25  # than the input scale: with less compactness is as good, and 16 pixels of sky say it no better
-
 
 class PinnTask(ClassificationTask[PinnConfig]):
-    """A `ClassificationTask` with losses of the lens.
-
-    Attributes:
-        steps: how many the run has, which `--minutes` fixes after the task is made.
-        on_trial: whether steps are only timed, to see how many fit into `--minutes`.
-    """
+    """A `ClassificationTask` with losses of the lens."""
 
     trainer = "pinn"
 
@@ -63,13 +56,7 @@ class PinnTask(ClassificationTask[PinnConfig]):
             if "chi_square" in config.weights:
                 self._relensed = Relensed(preset)
         super().__init__(config, data, device, origin)
-        self.steps: Callable[[], int] = lambda: config.run.steps
-        self.on_trial: Callable[[], bool] = lambda: False
-        self._noise = data.fit.image.new_tensor(self.data.transform.scale).view(-1, 1, 1)
-        level, noise = (found.median(0).values for found in sky(self._held_out))
-        # decided once for the set: the few pixels in the corners of one image would say it too roughly
-        self._noisier = bool((noise > NOISIER * self._noise).any())
-        self._bright_sky = bool((level > SEEN * torch.maximum(noise, self._noise)).any())
+        self._compact = CompactSource(self.data, self._held_out)
         both = (data.fit.params, data.score.params)
         self._held_out_params = {name: torch.cat([own[name] for own in both]) for name in both[0] if name in both[1]}
         self._held_out_index = torch.cat([data.fit.index, data.score.index])
@@ -104,8 +91,7 @@ class PinnTask(ClassificationTask[PinnConfig]):
             return super().loss(forward, batch, draws)
         found = forward(self.shown(batch, draws), explained=True)
         total = self.cross_entropy(found.outputs, batch)
-        # steps on trial are to take as long as the later ones
-        late = self.on_trial() or draws.step >= self.config.physics_after * self.steps()
+        late = draws.step >= self.config.physics_after * draws.steps
         for name, part in self.lens_losses(batch.image, batch.params, found.theta_E, late).items():
             total = total + self.config.weights[name] * part.mean()
         return total
@@ -115,11 +101,6 @@ class PinnTask(ClassificationTask[PinnConfig]):
     ) -> dict[str, Tensor]:
         """Those that have a weight, `[B]` each.
 
-        Compactness is that of the raw images, in units of their noise, whatever transform and augmentation show the
-        network: an image from 0 to 1 does not say what in it is sky. The noise is the input scale, or where the set is
-        noisier than that says (which is 1 % of the peak, where images were divided by theirs, or a stored set does
-        not say it) that of each image's own sky.
-
         Args:
             images: `[B, C, H, W]`, as they were simulated.
             params: of the images.
@@ -128,31 +109,14 @@ class PinnTask(ClassificationTask[PinnConfig]):
         """
         found = {}
         if "compactness" in self.config.weights:
-            noise = torch.maximum(sky(images)[1], self._noise) if self._noisier else self._noise
-            found["compactness"] = compactness(seen(images / noise), theta_E)
+            found["compactness"] = self._compact.loss(images, theta_E)
         if self._relensed is not None and late:
             found["chi_square"] = self._relensed.chi_square(images, params, theta_E)
         return found
 
     def remarks(self) -> list[str]:
         """What whoever gave the images should know of their sky, a line each."""
-        if "compactness" not in self.config.weights:
-            return []
-        source = self.config.data
-        images = f"--preset {source.preset}" if source.data is None else f"--data {source.data}"
-        found = []
-        if self._noisier:
-            found.append(
-                f"note: the sky of {images} is noisier than its input scale, which is 1 % of the peak where nobody "
-                "says it; compactness takes the noise that each image has in its corners. A stored set says it by "
-                "input_scale = the sky noise."
-            )
-        if self._bright_sky:
-            found.append(
-                f"warning: the corners of the images of {images} are not dark, and compactness takes all light for the "
-                "source's: subtract sky and lens light, or give --compactness 0."
-            )
-        return found
+        return self._compact.remarks(self.config.data) if "compactness" in self.config.weights else []
 
     def validate(self) -> dict[str, float]:
         """As of all classifiers, the losses of the lens that have a weight, and how well theta_E is known."""
@@ -179,7 +143,7 @@ class PinnTask(ClassificationTask[PinnConfig]):
         """As of all classifiers; and how well theta_E is known, in `theta_E.npz` and figures."""
         load_weights(self.model, checkpoint)
         self.model.eval()
-        radii = self._test_radii() if self.config.physics else None
+        radii = test_radii(self.learned_radii, self.data) if self.config.physics else None
         files = self.evaluate(folder, checkpoint, {} if radii is None else radii.figures())
         if radii is not None:
             print(f"  {radii}")
@@ -187,13 +151,6 @@ class PinnTask(ClassificationTask[PinnConfig]):
             files.append(folder / "theta_E.png")
             draw_radii(files[-1], radii)
         return files + draw_seen(self.network, self.data, folder)
-
-    def _test_radii(self) -> Radii | None:
-        """Of all test images."""
-        parts = [(self.learned_radii(batch.image), batch.params, batch.index) for batch in self.data.test()]
-        learned, params, index = zip(*parts, strict=True)
-        columns = {name: torch.cat([own[name] for own in params]) for name in params[0]}
-        return Radii.of(torch.cat(learned), true_radii(columns, self.data), torch.cat(index), self.data.pixel_scale)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -210,11 +167,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         config, origin = open_origin(config, data, checkpoint)
         task = PinnTask(config, data, fabric.device, origin)
-        loop = made = Loop(fabric, task, data.source, config)
-        begun = made.config
-        task.steps = lambda: made.config.run.steps
-        # a new run's loop takes another configuration when it knows its number of steps
-        task.on_trial = lambda: checkpoint is None and made.config is begun
+        loop = Loop(fabric, task, data.source, config)
         for words in task.remarks() if fabric.is_global_zero else ():
             print(words, file=sys.stderr)
         finetune(loop, task, data, checkpoint)

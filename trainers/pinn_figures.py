@@ -24,8 +24,7 @@ class Panel:
         pictures: `[N, H, W]`; what is not a number is left grey.
         half_sizes: half of each picture's width and height, `[N, 2]`.
         shown: half of the width and height of what is shown of it.
-        kind: what colours mean: brightness of an "image" or a "source", a "map" from 0 to 1, "k" about 1. A lens's
-            panels of one kind are on one scale.
+        kind: what colours mean: brightness of an "image" or a "source", a "map" from 0 to 1, "k" about 1.
         captions: above each picture; none for no words.
     """
 
@@ -36,27 +35,35 @@ class Panel:
     kind: Literal["image", "source", "map", "k"]
     captions: Sequence[str] = ()
 
+    @property
+    def scale(self) -> str:
+        """The same of a lens's panels that share a scale of colours: those of a kind, but each k has its own.
+
+        An untrained k would hide the true one.
+        """
+        return self.title if self.kind == "k" else self.kind
+
 
 def draw_panels(path: Path, panels: Sequence[Panel], names: Sequence[str], unit: str, brightness: str) -> None:
     """A row a lens, whose class is among `names` `[N]`; lengths are in `unit`, and `brightness` says its unit."""
     height = 2.05 * _tallness(panels[0].pictures) + 0.3
     figure = Figure(figsize=(2.55 * len(panels) + 1.2, height * len(names) + 0.8), layout="constrained")
     axes = figure.subplots(len(names), len(panels), squeeze=False)
-    last = {panel.kind: column for column, panel in enumerate(panels)}
+    last = {panel.scale: column for column, panel in enumerate(panels)}
     for row, name in enumerate(names):
-        styles = {kind: _style(kind, [panel.pictures[row] for panel in panels if panel.kind == kind]) for kind in last}
         for column, (axis, panel) in enumerate(zip(axes[row], panels, strict=True)):
+            alike = [other.pictures[row] for other in panels if other.scale == panel.scale]
             right, top = panel.half_sizes[row]
             axis.set_facecolor("0.6")
             drawn = axis.imshow(
-                panel.pictures[row], origin="lower", extent=(-right, right, -top, top), **styles[panel.kind]
+                panel.pictures[row], origin="lower", extent=(-right, right, -top, top), **_style(panel.kind, alike)
             )
             right, top = panel.shown
             axis.set(xlim=(-right, right), ylim=(-top, top))
             title = [panel.title] if row == 0 else []
             axis.set_title("\n".join([*title, *panel.captions[row : row + 1]]), fontsize=9)
             axis.tick_params(labelsize=7)
-            if column == last[panel.kind]:
+            if column == last[panel.scale]:
                 label = brightness if panel.kind in ("image", "source") else ""
                 figure.colorbar(drawn, ax=axis, pad=0.02, aspect=14, label=label).ax.tick_params(labelsize=7)
         axes[row, 0].set_ylabel(f"{name}\n\ny [{unit}]")
@@ -117,7 +124,7 @@ def draw_radii(path: Path, radii: Radii) -> None:
 
 
 def _style(kind: str, pictures: Sequence[np.ndarray]) -> dict[str, Any]:
-    """How those pictures `[H, W]` of a lens are drawn that are of this kind, all alike."""
+    """How pictures `[H, W]` of this kind are drawn that share a scale."""
     if kind == "k":
         reach = max(float(np.nanmax(np.abs(picture - 1))) for picture in pictures) or 1e-3
         return {"cmap": "RdBu_r", "norm": TwoSlopeNorm(1.0, 1 - reach, 1 + reach)}

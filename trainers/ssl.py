@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,15 +21,16 @@ from tqdm import tqdm
 
 from trainers.checkpoint import load_weights, read_checkpoint
 from trainers.classify_evaluation import NO_STORED_DETECTABILITY
-from trainers.collapse import collapse
+from trainers.collapse import MOST_PAIRS, collapse, geometry
 from trainers.command_line import exit_with_message, parse
 from trainers.config import require
 from trainers.data import Batch, Data, open_data
 from trainers.draws import Draws, key_of
+from trainers.encoder_evaluation import as_text, evaluate
 from trainers.errors import ConfigError
 from trainers.export import export_encoder
 from trainers.gather import gathered
-from trainers.logs import read_table
+from trainers.logs import validations
 from trainers.loop import Loop
 from trainers.models.registry import OWN
 from trainers.models.self_supervised import SelfSupervised, build, restore
@@ -38,7 +38,6 @@ from trainers.pairs import Change, no_stored_twins, views_of, with_twins
 from trainers.probes import probe
 from trainers.self_supervision.config import MethodConfig
 from trainers.session import claim_folder, launch, say_how_to_resume, train
-from trainers.ssl_evaluation import as_text, evaluate, geometry
 from trainers.ssl_figures import draw_loss, draw_probes, draw_views
 from trainers.summary import write_summary
 from trainers.transform import InputTransform
@@ -102,14 +101,12 @@ class SSLTask:
     Attributes:
         selects: the checkpoint of the best linear probe is the best; where there is one class, that of the greatest
             rank of the features, which needs no labels (Garrido et al. 2023, arXiv 2210.02885).
-        steps: how many the run has, which `--minutes` fixes after the task is made.
     """
 
     def __init__(self, config: SSLConfig, data: Data, second: InputTransform, device: torch.device) -> None:
         if "d4" in config.augmentations:
             require_square(data.image_shape)
         self.config, self.data, self._transforms = config, data, (data.transform, second)
-        self.steps: Callable[[], int] = lambda: config.run.steps
         self.selects = "+linear_accuracy" if len(data.fit.label.unique()) > 1 else "+feature_rank"
         self.about: dict[str, Any] = {
             "trainer": "ssl",
@@ -149,9 +146,7 @@ class SSLTask:
         """The method's loss of the whole batch of all processes, after its teacher has followed the last step."""
         options = self.config.options
         if "momentum" in options:
-            # the steps on trial of --minutes may be more than the run has
-            step = min(draws.step, self.steps())
-            self.learner.move_teacher(cosine_schedule(step, self.steps(), options["momentum"], 1.0))
+            self.learner.move_teacher(cosine_schedule(draws.step, draws.steps, options["momentum"], 1.0))
         outputs = {name: gathered(value, dim=1) for name, value in forward(self.views(batch, draws)).items()}
         return self.learner.method.loss(self.learner.criterion, outputs, options, draws)
 
@@ -175,7 +170,7 @@ class SSLTask:
         found = probe(
             self.features, self.data.fit, self.data.score, self.data.targets, self.config.validation.neighbours
         )
-        found |= geometry(self.learner, self.held_out_pair(self.data.score))
+        found |= geometry(self.learner.project, self.held_out_pair(self.data.score))
         words = collapse(found, [row["projection_deviation"] for row in validations(self.config.run.out)])
         if words:
             tqdm.write(f"warning: {words}", file=sys.stderr)
@@ -190,12 +185,13 @@ class SSLTask:
             "checkpoint": str(checkpoint.path), "step": checkpoint.about["step"], "method": self.config.method,
             "collapsed": bool(last["collapsed"]), "last": last,
             "collapse": collapse(last, [row["projection_deviation"] for row in before]),
+            **geometry(self.learner.project, self.held_out_pair(next(self.data.test(MOST_PAIRS)))),
         }  # fmt: skip
+        untrained = self._untrained()
         return evaluate(
-            self.learner,
-            self._untrained(),
+            self.features,
+            lambda images: untrained.features(self.data.transform(images)),
             self.data,
-            self.held_out_pair,
             self.config.validation.neighbours,
             folder,
             about,
@@ -228,13 +224,6 @@ class SSLTask:
         return export_encoder(folder, self.learner.encoder, name, config.vit, self.data.image_shape, self.about, step)
 
 
-def validations(folder: Path | None) -> list[dict[str, float]]:
-    """The figures of all validations of a run so far; none before it has a folder."""
-    if folder is None or not (folder / "validation.csv").is_file():
-        return []
-    return [{name: float(value) for name, value in row.items()} for row in read_table(folder / "validation.csv")]
-
-
 def predict(model: SelfSupervised, transform: InputTransform, image: Tensor) -> Tensor:
     """Features `[B, F]` of images `[B, C, H, W]`: what `trainers.load` gives of a run."""
     return model.features(transform(image))
@@ -256,8 +245,7 @@ def main(argv: list[str] | None = None) -> int:
         if config.views == "simulate":
             data, second = with_twins(data, config.data, config.changes)
         task = SSLTask(config, data, second, fabric.device)
-        loop = made = Loop(fabric, task, data.source, config)
-        task.steps = lambda: made.config.run.steps
+        loop = Loop(fabric, task, data.source, config)
         train(loop, checkpoint)
         if fabric.is_global_zero:
             best = loop.best

@@ -30,20 +30,20 @@ def restart_clock() -> None:
     _started = time.monotonic()
 
 
-def affordable_steps(step: Callable[[int], None], budget: float, validation: float, validate_every: int) -> int:
+def affordable_steps(step: Callable[[], None], budget: float, validation: float, validate_every: int) -> int:
     """How many steps fit into the `budget` [s] of the whole run, of which a part has gone by.
 
     The median is taken of steps after the first, which pay for compilation and for the workers' start, so that it does
     not matter what else the machine does for a moment.
 
     Args:
-        step: takes step 0, 1, ... as a trial, and waits for the device.
+        step: takes one as a trial, and waits for the device.
         validation: time of one [s].
     """
     seconds = []
-    for number in range(20):
+    for _ in range(20):
         begin = time.monotonic()
-        step(number)
+        step()
         seconds.append(time.monotonic() - begin)
     left = 0.9 * (budget - seconds_since_start()) - 2 * validation
     return max(1, int(left / (statistics.median(seconds[8:]) + validation / validate_every)))

@@ -11,6 +11,7 @@ from lensgen.errors import LensgenError, UnknownNameError
 from trainers.classify import ClassifyConfig
 from trainers.command_line import RECIPES, leaves, parse, read_recipe, save_config, values
 from trainers.errors import ConfigError
+from trainers.jepa import JEPAConfig
 from trainers.mae import MAEConfig
 from trainers.pinn_config import PinnConfig
 from trainers.regress import RegressConfig
@@ -62,6 +63,7 @@ def test_a_saved_configuration_is_a_recipe_of_itself(tmp_path):
 CONFIGS = {
     "mae": MAEConfig,
     "ssl": SSLConfig,
+    "jepa": JEPAConfig,
     "classify": ClassifyConfig,
     "pinn": PinnConfig,
     "regress": RegressConfig,
@@ -75,6 +77,16 @@ def test_every_recipe_is_valid(path):
     kind = CONFIGS[path.stem.split("_")[0]]
     config = parse(kind, path.stem, ["--stream"])
     assert config.run.steps == yaml.safe_load(path.read_text())["steps"]
+
+
+def test_pairs_of_numbers_are_saved_and_read(tmp_path):
+    config = parse(JEPAConfig, "jepa_cpu", ["--stream", "--mask.target-scale", "0.1", "0.3"])
+    save_config(config, tmp_path)
+    again = parse(JEPAConfig, "jepa_cpu", ["--config", str(tmp_path / "config.yaml")])
+    assert again.mask == config.mask and again.mask.target_scale == (0.1, 0.3)
+    for text, message in (("[0.1]", "must be a list of 2"), ("[0.1, wide]", "'wide'; it must be of type float")):
+        with pytest.raises(ConfigError, match=message):
+            read_recipe(JEPAConfig, Path(recipe(tmp_path, f"mask: {{target_scale: {text}}}")))
 
 
 def test_flags_that_name_images_replace_those_of_the_recipe(tmp_path):

@@ -96,10 +96,10 @@ def test_a_vit_keeps_its_weights_and_its_names():
 def test_compiled_and_not_give_the_same():
     draws, images = KeyedDraws(model := vit(proj_drop_rate=0.1, drop_path_rate=0.2), 0, CPU), torch.rand(4, 1, 8, 8)
     compiled = torch.compile(model, backend="aot_eager")
-    with draws.at(0, torch.arange(4)):
+    with draws.at(0, torch.arange(4), 2):
         expected = model(images)
     for step, same in ((0, True), (1, False)):
-        with draws.at(step, torch.arange(4)):
+        with draws.at(step, torch.arange(4), 2):
             assert torch.allclose(compiled(images), expected, atol=1e-6) is same
 
 
@@ -122,6 +122,6 @@ def test_draws_of_the_global_generator_are_refused():
     draws = KeyedDraws(model := Hidden(), 0, CPU)
     with (
         pytest.raises(ConfigError, match="draws from torch's global random generator"),
-        draws.at(0, torch.arange(4)),
+        draws.at(0, torch.arange(4), 1),
     ):
         model(torch.ones(4, 2))

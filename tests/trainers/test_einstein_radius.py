@@ -1,11 +1,14 @@
 """What is known of Einstein radii, and what a stored set has to say for it: redshift, pixels, sky."""
 
+import dataclasses
+
 import h5py
 import numpy as np
 import pytest
 import torch
 
 import lensgen
+from trainers import einstein_radius
 from trainers.config import DataConfig, RunConfig, ValidationConfig
 from trainers.data import open_data
 from trainers.einstein_radius import Radii, true_radii
@@ -95,7 +98,7 @@ def test_a_set_that_does_not_say_its_noise_leads_no_radius_astray(tmp_path, own_
     task = task_of(tmp_path, image, radius)
     assert len(task.remarks()) == 1 and "noisier than its input scale" in task.remarks()[0]
     assert abs(bias(task, image, radius)) < 0.01
-    task._noisier = False
+    task._compact._noisier = False
     assert abs(bias(task, image, radius)) > 0.03  # as it was
 
 
@@ -125,6 +128,17 @@ def test_radii_are_of_images_that_say_theirs():
     assert Radii.of(learned, alike, index, None).figures() == {}
     assert Radii.of(alike, learned, index, None).correlation == 0.0
     assert Radii.of(learned, None, index, None) is Radii.of(learned, torch.nan * alike, index, None) is None
+
+
+def test_test_images_say_how_well_radii_are_known(tmp_path):
+    task = task_of(tmp_path, *noisy(), input_scale=0.06, pixel_scale=0.5)
+    radii = einstein_radius.test_radii(lambda images: images.amax((1, 2, 3)), task.data)
+    test = next(task.data.test())
+    np.testing.assert_allclose(radii.learned, 0.5 * test.image.amax((1, 2, 3)))
+    np.testing.assert_allclose(radii.true, test.params["lens.theta_E"])
+    assert radii.index.tolist() == test.index.tolist() and radii.unit == "arcsec"
+    unknown = dataclasses.replace(task.data, z_convention=2.0)
+    assert einstein_radius.test_radii(lambda images: images.amax((1, 2, 3)), unknown) is None
 
 
 def test_radii_stated_for_another_redshift_are_not_those_of_the_images():

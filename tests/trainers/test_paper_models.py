@@ -17,7 +17,7 @@ from trainers.models.lensformer import Lensformer
 from trainers.models.lenspinn import EinsteinRadius, LensPINN
 from trainers.models.locality import LocalityBlock
 from trainers.models.registry import OWN, build_model
-from trainers.models.stems import HalfPatchShifts
+from trainers.models.shifted_vit import HalfPatchShifts
 from trainers.models.vit import ViTConfig
 
 VIT = ViTConfig(patch_size=8, depth=2, width=32, heads=2)

@@ -219,11 +219,10 @@ def test_chi_square_counts_after_its_time(flags, tmp_path):
     simulated = DataConfig(stream=True, preset="lenspinn", set=("grid.size=32",))
     config = PinnConfig(data=simulated, validation=SMALL, physics_weight=0.5, physics_after=0.5, compactness=0.0)
     task = pinn.PinnTask(config, open_data(simulated, SMALL, 8, CPU), CPU, Origin(None, None, {}))
-    task.steps = lambda: 10
     batch = next(iter(task.data.source))
     task.model.eval()
     with torch.no_grad():
-        before, after = (float(task.loss(task.model, batch, Draws(0, step, batch.index))) for step in (4, 5))
+        before, after = (float(task.loss(task.model, batch, Draws(0, step, batch.index, 10))) for step in (4, 5))
     part = task.lens_losses(batch.image, batch.params, task.learned_radii(batch.image))
     assert set(part) == {"chi_square"} and part["chi_square"].shape == (8,)
     assert after - before == pytest.approx(0.5 * float(part["chi_square"].mean()), rel=1e-4)

@@ -14,7 +14,7 @@ import lensgen
 from lensgen.errors import ParameterError
 from trainers import pinn
 from trainers.checkpoint import read_checkpoint
-from trainers.config import DataConfig, RunConfig, ValidationConfig
+from trainers.config import DataConfig, ValidationConfig
 from trainers.data import open_data
 from trainers.draws import Draws
 from trainers.errors import CheckpointError, ConfigError
@@ -71,9 +71,9 @@ def test_defaults_may_stand_beside_anything():
 
 @pytest.fixture
 def late_task(monkeypatch):
-    """A task with chi-square from half of ten steps on, a batch, and how often chi-square was worked out."""
+    """A task with chi-square from half of its steps on, a batch, and how often chi-square was worked out."""
     simulated = DataConfig(stream=True, preset="lenspinn", set=("grid.size=32",))
-    config = PinnConfig(data=simulated, validation=SMALL, run=RunConfig(steps=10), physics_weight=0.5)
+    config = PinnConfig(data=simulated, validation=SMALL, physics_weight=0.5)
     task = pinn.PinnTask(config, open_data(simulated, SMALL, 4, CPU), CPU, Origin(None, None, {}))
     calls = []
 
@@ -87,18 +87,11 @@ def late_task(monkeypatch):
 
 def test_chi_square_is_not_there_before_its_time(late_task):
     task, batch, calls = late_task
-    early = task.loss(task.model, batch, Draws(0, 4, batch.index))
+    early = task.loss(task.model, batch, Draws(0, 4, batch.index, 10))
     early.backward()
     assert early.isfinite() and not calls
     assert all(own.grad is None or own.grad.isfinite().all() for own in task.model.parameters())
-    assert not task.loss(task.model, batch, Draws(0, 5, batch.index)).isfinite() and calls == [4]
-
-
-def test_steps_on_trial_take_as_long_as_late_ones(late_task):
-    task, batch, calls = late_task
-    task.on_trial = lambda: True
-    task.loss(task.model, batch, Draws(0, 0, batch.index))
-    assert calls == [4]
+    assert not task.loss(task.model, batch, Draws(0, 5, batch.index, 10)).isfinite() and calls == [4]
 
 
 def test_a_run_with_minutes_tries_its_steps_with_chi_square(tmp_path, flags, monkeypatch):

@@ -1,7 +1,8 @@
-"""What is drawn of LensPINN and Lensformer at work: that it can be compared with the truth beside it."""
+"""What is drawn of networks that rebuild sources at work: that it can be compared with the truth beside it."""
 
 import dataclasses
 import functools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +13,13 @@ from trainers import pinn_figures
 from trainers.config import DataConfig, ValidationConfig
 from trainers.data import open_data
 from trainers.grad_cam import eyes, grad_cam
+from trainers.models.explanation import Explanation
 from trainers.models.lensformer import Lensformer
 from trainers.models.lenspinn import LensPINN
-from trainers.pinn_seeing import draw_seen, in_units_of_sphere, some_of_each_class, source_panels
+from trainers.models.physics.inverse_lens import InverseLens
+from trainers.models.physics.potential import PotentialLens
+from trainers.pinn_seeing import draw_seen
+from trainers.seeing import in_units_of_sphere, learned_and_true_k, some_of_each_class, source_panels
 
 CPU = torch.device("cpu")
 NETWORKS = {"lenspinn_small": LensPINN, "lensformer": Lensformer}
@@ -104,6 +109,51 @@ def test_k_of_spheres_is_1_learned_and_true(shape):
     assert abs(np.nanmax(panels_of(network, data, lenses)["learned k"].pictures) - 1) > 0.03
 
 
+def explained(lenses, k=None):
+    """Of a network that takes every lens for the same sphere, with or without k."""
+    return Explanation(lenses.image, torch.full((len(lenses.image),), 8.0), None, None, k)
+
+
+def test_any_network_that_rebuilds_sources_is_shown():
+    data = simulated()
+    lenses = some_of_each_class(data, 1)
+    k = torch.ones_like(lenses.image)
+    simple = source_panels(SimpleNamespace(inverse=InverseLens()), explained(lenses), data, lenses)
+    assert [panel.title for panel in simple] == ["image", "rebuilt source", "true source"]
+    corrected = source_panels(SimpleNamespace(inverse=PotentialLens()), explained(lenses, k), data, lenses)
+    titles = ["image", "rebuilt source", "true source", "learned k, for true θ$_E$", "true k"]
+    assert [panel.title for panel in corrected] == titles
+    np.testing.assert_allclose(simple[1].pictures, corrected[1].pictures, atol=1e-4)  # k = 1 is the sphere
+
+
+def test_an_image_that_is_not_preprocessed_is_shown_once():
+    data = simulated()
+    network = LensPINN(data.image_shape, 3, preprocessing=False).eval()
+    assert list(panels_of(network, data, some_of_each_class(data, 1))) == ["image", "rebuilt source", "true source"]
+
+
+def test_k_can_be_compared_with_the_truth_where_there_is_one(stored):
+    data = simulated()
+    lenses = some_of_each_class(data, 1)
+    k = 1 + 0.1 * torch.rand_like(lenses.image)
+    learned, true = learned_and_true_k(explained(lenses, k), data, lenses)
+    assert learned.shape == true.shape == k.shape and torch.equal(learned.isnan(), true.isnan())
+    assert learned.isnan().any() and learned.isfinite().any()
+    panels = source_panels(SimpleNamespace(inverse=PotentialLens()), explained(lenses, k), data, lenses)
+    for panel, one in zip(panels[-2:], (learned, true), strict=True):
+        np.testing.assert_array_equal(panel.pictures, one[:, 0])
+    assert learned_and_true_k(explained(lenses), data, lenses) is None
+    # a stored set has no potentials, and a preset that states its radii for other sources no radii
+    stored_set = open_data(DataConfig(data=stored), ValidationConfig(fit=30, score=12, test=20, neighbours=3), 8, CPU)
+    for other in (stored_set, dataclasses.replace(data, z_convention=2.0)):
+        few = some_of_each_class(other, 1)
+        found = explained(few, torch.ones_like(few.image))
+        assert learned_and_true_k(found, other, few) is None
+        last = source_panels(SimpleNamespace(inverse=PotentialLens()), found, other, few)[-1]
+        assert last.title == "k"
+        np.testing.assert_allclose(last.pictures[np.isfinite(last.pictures)], 1, atol=1e-5)  # of the learned sphere
+
+
 def test_a_constant_of_the_potential_changes_no_k():
     potential, theta_E = 100 * torch.rand(2, 1, 16, 24), torch.tensor([4.0, 6.0])
     one, two = (in_units_of_sphere(potential + constant, theta_E) for constant in (0.0, 50.0))
@@ -147,8 +197,8 @@ def test_a_stream_of_oblong_images_is_drawn_as_it_is(name, tmp_path, monkeypatch
     files = draw_seen(network_of(data, name), data, tmp_path, lenses_per_class=1)
     assert [file.name for file in files] == ["sources.png", "grad_cam.png"] and all(file.exists() for file in files)
     axes = [axis for axis in figures[0].axes if axis.get_images()]
-    columns = 4 if name == "lenspinn_small" else 6
-    assert len(axes) == columns * 3
+    columns, bars = (4, 3) if name == "lenspinn_small" else (6, 5)
+    assert len(axes) == columns * 3 and len(figures[0].axes) - len(axes) == bars * 3
     for axis in axes:
         left, right, bottom, top = axis.get_images()[0].get_extent()
         assert (right - left) / (top - bottom) == pytest.approx(1.5)
@@ -156,10 +206,11 @@ def test_a_stream_of_oblong_images_is_drawn_as_it_is(name, tmp_path, monkeypatch
     assert axes[0].get_xlim()[1] == pytest.approx(24 * data.pixel_scale)
     for first in range(0, len(axes), columns):
         drawn = [axis.get_images()[0] for axis in axes[first : first + columns]]
-        for one, two in ((2, 3), (4, 5))[: columns // 2 - 1]:  # the sources are on one scale, and so are the two k
-            assert drawn[one].get_clim() == drawn[two].get_clim()
-            for each in (drawn[one], drawn[two]):
-                assert each.get_clim()[0] <= each.get_array().min() and each.get_clim()[1] >= each.get_array().max()
+        assert drawn[2].get_clim() == drawn[3].get_clim()  # the sources are on one scale
+        for each in drawn[2:]:
+            assert each.get_clim()[0] <= each.get_array().min() and each.get_clim()[1] >= each.get_array().max()
+        for k in drawn[4:]:  # and each k on its own, however far from 1 the other one is
+            assert k.get_clim()[1] - 1 == pytest.approx(np.abs(k.get_array() - 1).max())
 
 
 def test_classes_are_looked_for_in_all_test_images(stored, capsys):

@@ -74,13 +74,13 @@ def test_a_run_leaves_everything_behind(run, capsys):
 def test_the_untrained_encoder_knows_the_images_and_nothing_else(run, stored, monkeypatch):
     """Its batch norms have the mean of the `fit` images: a probe's gain is not that of statistics."""
     seen = {}
-    evaluate = ssl.evaluate
+    made = ssl.SSLTask._untrained
 
-    def remembered(model, untrained, data, *args):
-        seen.update(untrained=untrained, images=data.transform(data.fit.image))
-        return evaluate(model, untrained, data, *args)
+    def remembered(task):
+        seen.update(untrained=made(task), images=task.data.transform(task.data.fit.image))
+        return seen["untrained"]
 
-    monkeypatch.setattr(ssl, "evaluate", remembered)
+    monkeypatch.setattr(ssl.SSLTask, "_untrained", remembered)
     folder = run("--model=cnn", "--method=byol", "--steps=2", "--validate-every=2")
     encoder = seen["untrained"].encoder
     folded, first, norm = list(encoder.layers)[:3]
@@ -146,9 +146,9 @@ def test_a_resumed_run_is_the_run_that_was_never_interrupted(method, run, monkey
 def test_a_time_limit_shortens_the_schedule_of_the_teacher_and_leaves_no_trace(method, run, monkeypatch):
     asked, original = [], ssl.cosine_schedule
     monkeypatch.setattr(ssl, "cosine_schedule", lambda *args: asked.append(args[:2]) or original(*args))
-    monkeypatch.setattr("trainers.loop.affordable_steps", lambda step, *_: step(0) or step(1) or 3)
+    monkeypatch.setattr("trainers.loop.affordable_steps", lambda step, *_: step() or step() or 3)
     limited = run(f"--method={method}", "--minutes=1")
-    assert asked == [(0, 6), (1, 6), (0, 3), (1, 3), (2, 3)]
+    assert asked == [(5, 6), (5, 6), (0, 3), (1, 3), (2, 3)]
     assert losses(limited) == losses(run(f"--method={method}", "--steps=3", out="other"))
 
 

@@ -21,6 +21,7 @@ from trainers.transform import InputTransform
 PREFIXES = {
     "mae": "encoder.vit.",
     "ssl": "encoder.",
+    "jepa": "target.",
 }
 
 

@@ -16,12 +16,13 @@ class Explanation(NamedTuple):
         outputs: `[B, outputs]`, or features.
         theta_E: `[B]`, the Einstein radius of the isothermal sphere, in pixels; None without physics.
         source: rebuilt from the images as they were given; None without physics.
-        preprocessed: `[B, C, H, W]`, what is seen beside the images: they themselves without preprocessing.
+        preprocessed: `[B, C, H, W]`, what is seen beside the images: they themselves without preprocessing; None of a
+            model that sees nothing beside them.
         k: `[B, 1, H, W]`, the potential in units of that of the sphere; None where it is not corrected.
     """
 
     outputs: Tensor
     theta_E: Tensor | None
     source: Source | None
-    preprocessed: Tensor
+    preprocessed: Tensor | None
     k: Tensor | None = None

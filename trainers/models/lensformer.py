@@ -19,28 +19,22 @@ from typing import Any
 
 import torch
 from einops import rearrange
-from kornia.filters import gaussian_blur2d
 from torch import Tensor, nn
-from torch.nn import functional
 
 from trainers.models.brightness import preprocess
+from trainers.models.correction import sphere_and_correction
 from trainers.models.explanation import Explanation
 from trainers.models.locality import WIDTH, LocalityBlock, ShiftedPatches, mlp
 from trainers.models.physics.potential import PotentialLens
 from trainers.models.vit import ViTConfig
 
 LARGEST_MAP = 64  # pixels a side of what is learnt of k; a map of 150 pixels would have 225 million weights
-CORRECTION = 0.2  # how far k may be from 1, as in the public code
-SMOOTHING = 4.0  # pixels of the map
 
 
 class PotentialCorrection(nn.Module):
     """An isothermal sphere and what corrects its potential, of tokens `[B, N, 384]`.
 
-    One map, as in the public code: its mean says the Einstein radius, what is left is k. A deflection holds k's
-    gradient times the potential, hundreds of pixels squared, and a map that jumped from pixel to pixel would scatter
-    the light all over the source; so k is blurred. They begin near those of a sphere whose radius is a quarter of the
-    side. `EinsteinRadius` says why the map is divided.
+    `EinsteinRadius` says why the map is divided.
 
     Args:
         tokens: N.
@@ -55,17 +49,11 @@ class PotentialCorrection(nn.Module):
         nn.init.zeros_(self.map.bias)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """k `[B, 1, H, W]`, within 0.2 of 1, and theta_E `[B]` in pixels, below half of the shorter side; float32."""
+        """k `[B, 1, H, W]` and theta_E `[B]` in pixels, see `sphere_and_correction`."""
         tokens = rearrange(self.block(tokens), "b n d -> b (n d)")
         with torch.autocast(tokens.device.type, enabled=False):  # a rounded k has a rough gradient
             found = self.map(tokens.to(self.map.weight)) / self.map.in_features**0.5
-            theta_E = min(self.size) / 2 * torch.sigmoid(found.mean(1))
-            local = rearrange(found - found.mean(1, keepdim=True), "b (h w) -> b 1 h w", h=self.map_size[0])
-            reach = 2 * min(round(3 * SMOOTHING), min(self.map_size) - 1) + 1
-            local = gaussian_blur2d(local, reach, (SMOOTHING, SMOOTHING))
-            if self.map_size != self.size:
-                local = functional.interpolate(local, self.size, mode="bilinear", align_corners=False)
-            return 1 + CORRECTION * torch.tanh(local), theta_E
+            return sphere_and_correction(rearrange(found, "b (h w) -> b 1 h w", h=self.map_size[0]), self.size)
 
 
 class Lensformer(nn.Module):

@@ -24,6 +24,20 @@ def pad_to_patches(images: Tensor, patch: int) -> Tensor:
     return functional.pad(images, (across // 2, across - across // 2, down // 2, down - down // 2))
 
 
+def visible_pixels(patches: Tensor, images: Tensor, patch: int) -> Tensor:
+    """1 where a pixel of `images` `[B, C, H, W]` is of one of the patches `[B, K]`, else 0: `[B, 1, H, W]`.
+
+    Args:
+        patches: numbers row by row, of the image as `pad_to_patches` has it.
+    """
+    height, width = images.shape[-2:]
+    down, across = -height % patch, -width % patch
+    grid = images.new_zeros(len(images), 1, (height + down) // patch, (width + across) // patch)
+    grid.flatten(1).scatter_(1, patches, 1.0)  # a view
+    pixels = grid.repeat_interleave(patch, -2).repeat_interleave(patch, -1)
+    return pixels[..., down // 2 : down // 2 + height, across // 2 : across // 2 + width]
+
+
 class OfWholePatches(nn.Module):
     """A model that sees images `[B, C, H, W]` of any size padded to whole patches.
 

@@ -12,10 +12,12 @@ from lensgen.errors import UnknownNameError
 from trainers.errors import ConfigError
 from trainers.models.cnn import SmallCNN
 from trainers.models.cvt import cvt
+from trainers.models.lens_encoder import LensEncoder
 from trainers.models.lensformer import lensformer
 from trainers.models.lenspinn import lenspinn_large, lenspinn_small
+from trainers.models.shifted_vit import ShiftedViT
 from trainers.models.small_data import cait, paper_vit, vitsd
-from trainers.models.stems import conv_vit, shifted_vit
+from trainers.models.stems import conv_vit
 from trainers.models.vit import ViTConfig, build_vit
 
 ImageShape = tuple[int, int, int]
@@ -50,10 +52,11 @@ OWN: dict[str, Builder] = {
     "vit": pooled_vit,
     "cnn": small_cnn,
     "vit_conv": conv_vit,
-    "vit_spt": shifted_vit,
+    "vit_spt": ShiftedViT,
     "lenspinn_small": lenspinn_small,
     "lenspinn_large": lenspinn_large,
     "lensformer": lensformer,
+    "lens_jepa": LensEncoder,
     "vit_paper": paper_vit,
     "vitsd": vitsd,
     "cait": cait,

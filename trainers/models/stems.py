@@ -1,4 +1,4 @@
-"""The ViT of `--vit.*` with another way from pixels to tokens: convolutions, or patches beside their shifted copies."""
+"""The ViT of `--vit.*` with another way from pixels to tokens: convolutions."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ from functools import partial
 from timm.layers import HybridEmbed
 from timm.models.vision_transformer import VisionTransformer
 from timm.models.vision_transformer_hybrid import ConvStem
-from torch import Tensor, nn
-from vit_pytorch.vit_for_small_dataset import SPT
-from vit_pytorch.vit_for_small_dataset import ViT as SmallDataViT
 
 from trainers.errors import ConfigError
-from trainers.models.patches import OfWholePatches, padded_size, with_diagonal_shifts
-from trainers.models.vit import ViTConfig, require_width
+from trainers.models.vit import ViTConfig, require_own_sizes
 
 
 def conv_vit(image_shape: tuple[int, int, int], outputs: int, vit: ViTConfig) -> VisionTransformer:
@@ -25,7 +21,7 @@ def conv_vit(image_shape: tuple[int, int, int], outputs: int, vit: ViTConfig) ->
     Raises:
         ConfigError: a patch size that is no power of two, or `vit.timm_name`.
     """
-    _require_own_sizes("vit_conv", vit)
+    require_own_sizes("vit_conv", vit)
     channels, height, width = image_shape
     halvings = vit.patch_size.bit_length() - 1
     if vit.patch_size != 2**halvings or halvings == 0:
@@ -45,53 +41,3 @@ def conv_vit(image_shape: tuple[int, int, int], outputs: int, vit: ViTConfig) ->
         drop_path_rate=vit.drop_path,
         embed_layer=partial(HybridEmbed, backbone=stem, proj=False),
     )
-
-
-class HalfPatchShifts(SPT):
-    """vit-pytorch's shifted patch tokens, shifted as in their paper: diagonally and by half a patch.
-
-    Args:
-        dim, patch_size, channels: as there.
-    """
-
-    def __init__(self, *, dim: int, patch_size: int, channels: int) -> None:
-        super().__init__(dim=dim, patch_size=patch_size, channels=channels)
-        self.patch_size = patch_size
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.to_patch_tokens(with_diagonal_shifts(images, self.patch_size))
-
-
-def shifted_vit(image_shape: tuple[int, int, int], outputs: int, vit: ViTConfig) -> OfWholePatches:
-    """A ViT for small data sets (Lee et al. 2021, arXiv 2112.13492): shifted patches, attention that looks elsewhere.
-
-    Images are padded to whole patches; the class token is what the head sees. Of `vit` it takes all but drop_path.
-
-    Raises:
-        ConfigError: a width that cannot be split, or `vit.timm_name`.
-    """
-    _require_own_sizes("vit_spt", vit)
-    channels, height, width = image_shape
-    model = SmallDataViT(
-        image_size=padded_size(height, width, vit.patch_size),
-        patch_size=vit.patch_size,
-        num_classes=outputs or 1,
-        dim=vit.width,
-        depth=vit.depth,
-        heads=vit.heads,
-        dim_head=vit.width // vit.heads,
-        mlp_dim=4 * vit.width,
-        channels=channels,
-        dropout=vit.dropout,
-        emb_dropout=vit.dropout,
-    )
-    model.to_patch_embedding = HalfPatchShifts(dim=vit.width, patch_size=vit.patch_size, channels=channels)
-    if not outputs:
-        model.mlp_head[-1] = nn.Identity()
-    return OfWholePatches(model, vit.patch_size)
-
-
-def _require_own_sizes(name: str, vit: ViTConfig) -> None:
-    if vit.timm_name is not None:
-        raise ConfigError(f"--vit.timm-name {vit.timm_name} is of --model vit; leave it out for --model {name}.")
-    require_width("vit", vit.width, vit.heads)

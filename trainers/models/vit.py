@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import timm
+import torch
+from lightly.models.utils import get_at_index
 from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
 
 from lensgen.errors import UnknownNameError
 from trainers.errors import ConfigError
@@ -53,6 +56,13 @@ def require_width(name: str, width: int, heads: int) -> None:
             f"{name}.width is {width} with {name}.heads {heads}; the width must be a multiple of the heads and of 4. "
             f"Try {name}.width {4 * heads * max(1, round(width / (4 * heads)))}."
         )
+
+
+def require_own_sizes(name: str, config: ViTConfig) -> None:
+    """Raises `ConfigError` if the sizes of `config` are no sizes for the model `name` of this project."""
+    if config.timm_name is not None:
+        raise ConfigError(f"--vit.timm-name {config.timm_name} is of --model vit; leave it out for --model {name}.")
+    require_width("vit", config.width, config.heads)
 
 
 def build_vit(config: ViTConfig, image_shape: tuple[int, int, int], **more: Any) -> VisionTransformer:
@@ -101,3 +111,12 @@ def _timm_vit(name: str, arguments: dict[str, Any]) -> VisionTransformer:
     if not isinstance(vit, VisionTransformer) or vit.num_prefix_tokens != 1 or vit.cls_token is None:
         raise ConfigError(f"vit.timm_name {name} is not a plain ViT with a class token; e.g. vit_small_patch16_224 is.")
     return vit
+
+
+def patch_tokens(vit: VisionTransformer, images: Tensor, patches: Tensor | None = None) -> Tensor:
+    """Normalised tokens `[B, K, D]` of the patches `[B, K]` of images, the only ones that are seen; None: of all."""
+    tokens = vit._pos_embed(vit.patch_embed(images))
+    if patches is not None:
+        prefix = tokens[:, : vit.num_prefix_tokens]
+        tokens = torch.cat((prefix, get_at_index(tokens[:, vit.num_prefix_tokens :], patches)), 1)
+    return vit.norm(vit.blocks(vit.norm_pre(tokens)))[:, vit.num_prefix_tokens :]

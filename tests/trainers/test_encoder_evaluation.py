@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainers.ssl_evaluation import compare, probe_on_test
+from trainers.encoder_evaluation import compare, probe_on_test
 
 CLASSES, TEST = 3, 600
 

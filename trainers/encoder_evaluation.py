@@ -6,7 +6,7 @@ A linear probe is logistic regression on frozen, standardised features; its pena
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,24 +22,23 @@ from torch import Tensor
 from tqdm import tqdm
 
 from trainers.classify_evaluation import METRICS, PREDICTIONS
-from trainers.collapse import spread, spreads
+from trainers.collapse import spreads
 from trainers.data import Batch, Data
 from trainers.detectability import detectability
 from trainers.logs import write_json
 from trainers.metrics import aucs_of_ranks, bootstrap_interval, estimate, with_mean
-from trainers.models.self_supervised import SelfSupervised
-from trainers.probes import alignment, effective_rank, in_chunks, uniformity
+from trainers.probes import effective_rank, in_chunks
 
 INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-MOST_PAIRS = 500  # a projection may have 65,536 components, and pairs of pairs are many
 FIGURES = ("linear_accuracy", "knn_accuracy", "macro_auc")
+
+Features = Callable[[Tensor], Tensor]  # raw images [B, C, H, W] -> features [B, F], of a network in evaluation mode
 
 
 def evaluate(
-    model: SelfSupervised,
-    untrained: SelfSupervised,
+    trained: Features,
+    untrained: Features,
     data: Data,
-    pair: Callable[[Batch], list[Tensor]],
     neighbours: int,
     folder: Path,
     about: Mapping[str, Any],
@@ -48,21 +47,16 @@ def evaluate(
     """Writes `metrics.json` and `predictions.npz` into `folder`; returns the metrics.
 
     Args:
-        model, untrained: in evaluation mode.
-        pair: batch -> two transformed views of its images.
+        trained, untrained: the encoder after and before its training.
         neighbours: that vote in kNN.
         about: what the metrics say beside the figures.
         detectable: of how many images, the first ones, to simulate how detectable their substructure is.
     """
-
-    def of(network: SelfSupervised) -> Callable[[Tensor], Tensor]:
-        return lambda images: network.features(data.transform(images))
-
     columns: dict[str, Callable[[Batch], Tensor]] = {
         "index": lambda batch: batch.index,
         "label": lambda batch: batch.label,
-        "trained": lambda batch: of(model)(batch.image),
-        "untrained": lambda batch: of(untrained)(batch.image),
+        "trained": lambda batch: trained(batch.image),
+        "untrained": lambda batch: untrained(batch.image),
     }
     found = read_test(data, columns)
     metrics = {
@@ -71,13 +65,13 @@ def evaluate(
         "class_names": list(data.class_names),
         "images": len(found["index"]),
         "feature_rank": effective_rank(found["trained"]),
-        **geometry(model, pair(next(data.test(MOST_PAIRS)))),
+        "untrained_feature_rank": effective_rank(found["untrained"]),
     }
     predictions = {name: found[name] for name in ("index", "label")}
     if len(data.fit.label.unique()) > 1:
         probed = [
-            probe_on_test(of(network), found[name], found["label"], data, neighbours)
-            for name, network in (("trained", model), ("untrained", untrained))
+            probe_on_test(features, found[name], found["label"], data, neighbours)
+            for name, features in (("trained", trained), ("untrained", untrained))
         ]
         metrics |= compare(probed[0], probed[1], found["label"])
         predictions |= {"probability": probed[0].probability, "untrained_probability": probed[1].probability}
@@ -131,14 +125,11 @@ def read_test(data: Data, columns: Mapping[str, Callable[[Batch], Tensor]]) -> d
     return {name: torch.cat(values).numpy() for name, values in parts.items()}
 
 
-def probe_on_test(
-    features: Callable[[Tensor], Tensor], found: np.ndarray, label: np.ndarray, data: Data, neighbours: int
-) -> Probed:
+def probe_on_test(features: Features, found: np.ndarray, label: np.ndarray, data: Data, neighbours: int) -> Probed:
     """Fits the probes of frozen features and has them judge the test images.
 
     Args:
-        features: images `[B, C, H, W]` -> `[B, F]`.
-        found, label: of the test images, `[N, F]` and `[N]`.
+        found, label: of the test images, features `[N, F]` and `[N]`.
     """
     fit, score = in_chunks(features, data.fit.image), in_chunks(features, data.score.image)
     fit_label, score_label = data.fit.label.cpu().numpy(), data.score.label.cpu().numpy()
@@ -184,20 +175,3 @@ def compare(trained: Probed, untrained: Probed, label: np.ndarray, resamples: in
         for row, bounds in zip(values, intervals, strict=True)
     ]
     return {**tables[0], "untrained": tables[1], "gain": tables[2]}
-
-
-def geometry(model: SelfSupervised, views: Sequence[Tensor]) -> dict[str, float]:
-    """How the projections of two views of each image lie on the sphere on which losses compare them.
-
-    Args:
-        views: two, transformed, `[N, C, H, W]`, of which the first `MOST_PAIRS` are taken.
-
-    Returns:
-        `alignment` and `uniformity` (`trainers.probes`), and the `spread` of `trainers.collapse`.
-    """
-    one, two = (in_chunks(model.project, view[:MOST_PAIRS]) for view in views)
-    return {
-        "alignment": alignment(one, two),
-        "uniformity": (uniformity(one) + uniformity(two)) / 2,
-        **spread(one),
-    }
