@@ -37,12 +37,12 @@ class FinetuneConfig(TrainerConfig):
     """The options of all such trainers."""
 
     encoder: Path | None = None
-    """A run of trainers.mae or trainers.ssl, or one of its checkpoints: its model with its weights, its --vit.* and its
+    """A run of trainers.mae, ssl or jepa, or one of its checkpoints: its model with its weights, its --vit.* and its
     input transform are taken."""
     model: str | None = None
     """In place of an encoder a new network: vit (as --vit.* says; the default), vit_conv or vit_spt (the same with a
     convolutional stem, or with shifted patches and locality attention), cnn, one of the papers' (lenspinn_small,
-    lenspinn_large, lensformer, vitsd, cait, cvt, vit_paper), or a name of timm's, e.g. resnet18."""
+    lenspinn_large, lensformer, lens_jepa, vitsd, cait, cvt, vit_paper), or a name of timm's, e.g. resnet18."""
     pretrained: bool = False
     """Start a timm model from timm's weights, of photographs."""
     augment: Augmentation = "none"

@@ -27,6 +27,7 @@ from trainers.data import Batch, Data, open_data
 from trainers.draws import Draws, key_of
 from trainers.einstein_radius import Radii, test_radii, true_radii
 from trainers.encoder_evaluation import as_text, evaluate
+from trainers.errors import ConfigError
 from trainers.export import export_encoder
 from trainers.jepa_config import JEPAConfig
 from trainers.jepa_figures import draw_loss, draw_masks
@@ -42,7 +43,7 @@ from trainers.session import claim_folder, launch, say_how_to_resume, train
 from trainers.ssl_figures import draw_probes
 from trainers.summary import write_summary
 from trainers.transform import InputTransform
-from trainers.views import augmented, require_square
+from trainers.views import augmented
 
 __all__ = ["JEPAConfig", "JEPATask", "main", "predict", "restore"]
 
@@ -58,7 +59,7 @@ class JEPATask:
     """
 
     def __init__(self, config: JEPAConfig, data: Data, device: torch.device) -> None:
-        require_square(data.image_shape)
+        require_hideable(data)
         self.config, self.data, self._device = config, data, device
         self._compact: CompactSource | None = None
         if config.compactness_weight:
@@ -108,7 +109,7 @@ class JEPATask:
         loss = jepa_loss(outputs).mean()
         if self._compact is None:
             return loss
-        # of the raw image as it is not turned: theta_E is the same
+        # of the raw image, which d4 turns: theta_E is the same
         return loss + self.config.compactness_weight * self._compact.loss(batch.image, outputs["theta_E"]).mean()
 
     def remarks(self) -> list[str]:
@@ -116,7 +117,7 @@ class JEPATask:
         return [] if self._compact is None else self._compact.remarks(self.config.data)
 
     def validate(self) -> dict[str, float]:
-        """The loss under fixed masks, that of the best constant prediction, probes, and how features are spread."""
+        """The loss under fixed masks and that of the mean token, probes, and how features are spread."""
         score, transform = self.data.score, self.data.transform
         found = self._losses(score.image, self._fixed) | probe(
             self.features, self.data.fit, score, self.data.targets, self.config.validation.neighbours
@@ -137,7 +138,9 @@ class JEPATask:
         """`prediction_loss`, and `constant_loss` of always predicting the mean token of each place."""
         transform = self.data.transform
         with torch.no_grad():
-            mean = torch.cat([self.jepa.compared(transform(part)) for part in self.data.fit.image.split(size)]).mean(0)
+            fit = self.data.fit.image.split(size)
+            mean = torch.stack([self.jepa.compared(transform(part)).sum(0) for part in fit]).sum(0)
+            mean /= len(self.data.fit.image)
             parts = []
             for rows in torch.arange(len(images), device=images.device).split(size):
                 outputs = self.jepa(transform(images[rows]), masks.context[rows], masks.targets[rows])
@@ -205,7 +208,7 @@ class JEPATask:
         files = [folder / f"{name}.png" for name in ("masks", "loss", "probes")]
         unit = "asinh(flux / noise)" if self.data.transform.name == "asinh" else "each image from 0 to 1"
         draw_masks(files[0], images[:, 0].cpu().numpy(), masks, self.jepa.patch_size, lenses.classes(self.data), unit)
-        draw_loss(files[1], folder)
+        draw_loss(files[1], folder, self.config.compactness_weight)
         draw_probes(files[2], folder, 1 / len(self.data.class_names))
         if self.lens_encoder is not None:
             with torch.no_grad():
@@ -219,6 +222,22 @@ class JEPATask:
             return None
         shape = self.data.image_shape
         return export_encoder(folder, self.jepa.target, "vit", self.config.vit, shape, self.about, step)
+
+
+def require_hideable(data: Data) -> None:
+    """Raises `ConfigError` of images that are not square, or divided by a peak that may be hidden."""
+    _, height, width = data.image_shape
+    if height != width:
+        raise ConfigError(
+            f"images are {height} x {width} pixels; masks take square ones: a preset with --set grid.size=64, or a "
+            "stored set of [N,C,H,W], channels first."
+        )
+    preset = None if data.benchmark is None else data.benchmark.simulator.preset
+    if preset is not None and preset.normalise != "none":
+        raise ConfigError(
+            f"images of --preset {preset.name} are divided by their own peak, hidden or not, which tells the context "
+            "of the targets: give --set normalise=none."
+        )
 
 
 def predict(model: JEPA, transform: InputTransform, image: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from trainers.classify_evaluation import NO_STORED_DETECTABILITY
 from trainers.config import TrainerConfig, require
@@ -10,7 +11,6 @@ from trainers.errors import ConfigError
 from trainers.models.block_masks import BlockMaskConfig
 from trainers.models.jepa import EncoderName, PredictorConfig
 from trainers.models.vit import ViTConfig
-from trainers.views import Augmentation
 
 COMPACTNESS = 1.0
 
@@ -27,9 +27,9 @@ class JEPAConfig(TrainerConfig):
     compactness: float | None = None
     """Of --encoder physics: weight of the second moment of the source's light in units of that of the image's, by which
     theta_E is found (see trainers.pinn), 1 by itself. The prediction alone says little about it. 0: none."""
-    augment: Augmentation = "none"
-    """Show each image as it is (none), in one of its eight rotations and reflections (d4), or as that method of
-    trainers.ssl shows it; drawn anew at every step."""
+    augment: Literal["none", "d4", "noise"] = "none"
+    """Show each image as it is (none), in one of its eight rotations and reflections (d4), or with more noise; drawn
+    anew at every step. (What turns by other angles repeats pixels from beyond the rim, which may show a target.)"""
     detectability: int = 0
     """How many test images, the first ones, to simulate the detectability of their substructure for (slow)."""
     mask: BlockMaskConfig = field(default_factory=BlockMaskConfig)
@@ -45,6 +45,11 @@ class JEPAConfig(TrainerConfig):
                 raise ConfigError(
                     f"--compactness is of --encoder physics and does nothing to {self.encoder}; leave it out."
                 )
+        if self.data.input_transform == "minmax":
+            raise ConfigError(
+                "--input-transform minmax scales an image by its brightest pixel, hidden or not, which tells the "
+                "context of the targets; leave it out for asinh."
+            )
         if self.encoder != "vit" and self.vit.drop_path:
             raise ConfigError(f"--vit.drop-path does nothing to --encoder {self.encoder}; leave it out.")
         if self.detectability and self.data.data is not None:

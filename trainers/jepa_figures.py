@@ -59,8 +59,12 @@ def _outline(axis: Axes, block: np.ndarray, first: int, patch: int, color: str) 
     )
 
 
-def draw_loss(path: Path, run: Path) -> None:
-    """The loss of each step, and on validation images the part that predicts, beside that of a constant prediction."""
+def draw_loss(path: Path, run: Path, compactness: float) -> None:
+    """The loss of each step, and on validation images the part that predicts, beside that of a constant prediction.
+
+    Args:
+        compactness: its weight in the loss of a step; 0 if it is no part of it.
+    """
     rows = read_table(run / "validation.csv")
     steps = [int(row["step"]) for row in rows]
     figure = Figure(figsize=(7.5, 4.6), layout="constrained")
@@ -71,7 +75,8 @@ def draw_loss(path: Path, run: Path) -> None:
         ("constant_loss", "--", "validation, the mean token of each place"),
     ):
         axis.plot(steps, [float(row[name]) for row in rows], style, markersize=4, label=label)
-    axis.set(xlabel="step", ylabel="smooth L1 distance of standardised tokens")
+    more = f", in training and {compactness:g} x compactness" if compactness else ""
+    axis.set(xlabel="step", ylabel=f"smooth L1 distance of tokens{more}")
     axis.grid(alpha=0.3)
     axis.legend()
     figure.savefig(path, dpi=110)

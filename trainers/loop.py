@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
@@ -246,7 +247,9 @@ class Loop:
         best = None
         if self._logs is not None:
             self.task.model.eval()
-            figures = self.task.validate()
+            # of batches of another size, by which a step would be compiled for batches of any size
+            with torch.compiler.set_stance("force_eager"):
+                figures = self.task.validate()
             self.task.model.train()
             with self.writing():
                 self._logs.write("validation", [{"step": self.progress.step, **figures}])

@@ -29,6 +29,7 @@ from trainers.errors import ConfigError, TrainingError
 from trainers.logs import read_table, write_json
 from trainers.reproduction.budget import Cost, Level, Plan, choose_level, makespan
 from trainers.reproduction.cell import Cell
+from trainers.reproduction.lens_jepa.protocol import LensJEPAProtocol
 from trainers.reproduction.lenspinn.protocol import LensPINNProtocol
 from trainers.reproduction.mae.protocol import MAEProtocol
 from trainers.reproduction.protocol import Protocol
@@ -37,7 +38,10 @@ from trainers.reproduction.ssl.protocol import SSLProtocol
 from trainers.reproduction.worker import Main
 from trainers.timing import seconds_since_start
 
-PAPERS: dict[str, type[Protocol]] = {kind.name: kind for kind in (MAEProtocol, SSLProtocol, LensPINNProtocol)}
+PAPERS: dict[str, type[Protocol]] = {
+    kind.name: kind for kind in (MAEProtocol, SSLProtocol, LensPINNProtocol, LensJEPAProtocol)
+}
+_WITH_MODELS = ", ".join(name for name, kind in PAPERS.items() if kind.has_models)
 _PAPERS = "; ".join(f"{name}: {kind.paper}, {kind.subject}" for name, kind in PAPERS.items()) + "."
 
 
@@ -52,22 +56,32 @@ class Reproduce:
     """Folder, by default runs/reproduce_PAPER; what is there is gone on with."""
     recipe: str | None = None
     """A YAML file in place of trainers/recipes/reproduce_PAPER_cpu or _gpu."""
-    models: tuple[str, ...] = ()
-    """Only these, by their names under `models` in the recipe (lenspinn; e.g. resnet18, vit, lenspinn_small)."""
+    models: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(
+            help=f"Only these, by their names under `models` in the recipe ({_WITH_MODELS}; e.g. resnet18, vit)."
+        ),
+    ] = ()
 
     def __post_init__(self) -> None:
         require("budget", self.budget, 0.1)
         if self.paper not in PAPERS:
             raise unknown_name("paper", self.paper, PAPERS)
         if self.models and not PAPERS[self.paper].has_models:
-            choice = ", ".join(name for name, kind in PAPERS.items() if kind.has_models)
-            raise ConfigError(f"--models chooses among the models of {choice}; {self.paper} has none: leave it out.")
+            raise ConfigError(
+                f"--models chooses among the models of {_WITH_MODELS}; {self.paper} has none: leave it out."
+            )
+
+    @property
+    def stem(self) -> str:
+        """What the names of recipes and folders of the paper begin with."""
+        return f"reproduce_{self.paper.replace('-', '_')}"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Reproduces; returns the exit status: 0, or 130 after Ctrl-C."""
     config = tyro.cli(Reproduce, args=argv, prog="python -m trainers.reproduce")
-    root = config.out or Path("runs") / f"reproduce_{config.paper}"
+    root = config.out or Path("runs") / config.stem
     try:
         reproduce(config, root)
     except KeyboardInterrupt:
@@ -129,7 +143,7 @@ def mains(protocol: Protocol) -> dict[str, Main]:
 def open_protocol(config: Reproduce, root: Path) -> Protocol:
     """The protocol of the recipe, of which a copy stays in the folder: what is gone on with must be the same."""
     machine = "gpu" if torch.cuda.is_available() else "cpu"
-    given = find_recipe(config.recipe or f"reproduce_{config.paper}_{machine}")
+    given = find_recipe(config.recipe or f"{config.stem}_{machine}")
     source, kept = given.read_text(), root / "recipe.yaml"
     if config.models:  # a part of the recipe that is kept, so that others cannot be mixed with them by mistake
         source = f"{source.rstrip()}\nonly: [{', '.join(sorted(config.models))}]\n"
@@ -147,7 +161,7 @@ def open_protocol(config: Reproduce, root: Path) -> Protocol:
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(
             f"{given} cannot be used as a recipe of {config.paper}: {error!r}; compare it with "
-            f"trainers/recipes/reproduce_{config.paper}_{machine}.yaml."
+            f"trainers/recipes/{config.stem}_{machine}.yaml."
         ) from error
     root.mkdir(parents=True, exist_ok=True)
     part = kept.with_suffix(".part")

@@ -65,7 +65,7 @@ class SuperresConfig(TrainerConfig):
     downsample: DownsampleName = "area"
     """Rule of down-sampling."""
     encoder: Path | None = None
-    """A run of trainers.mae or trainers.ssl whose ViT to start from; its options replace --vit's. None: a new one."""
+    """A run of trainers.mae, ssl or jepa whose ViT to start from; its options replace --vit's. None: a new one."""
     entry: Entry = "upsample"
     """How a smaller image enters the encoder: up-sampled to its size, or with its patches resampled to smaller ones."""
     loss: Literal["mse", "l1"] = "mse"

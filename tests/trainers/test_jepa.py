@@ -166,6 +166,7 @@ def test_one_class_is_judged_without_labels(make_blobs, tmp_path):
         (["--compactness=1"], "--compactness is of --encoder physics and does nothing to vit"),
         (["--encoder=physics", "--compactness=-1"], "compactness is -1.0; allowed: 0 or more"),
         (["--encoder=vitsd", "--vit.drop-path=0.1"], "--vit.drop-path does nothing to --encoder vitsd"),
+        (["--input-transform=minmax"], "scales an image by its brightest pixel, hidden or not"),
         (["--momentum=1.5"], "momentum is 1.5; allowed: 0 to 1"),
         (["--detectability=3"], "--detectability is of simulated images"),
         (["--vit.patch-size=4"], "no block of 4 x 4 patches has that share; .* smaller --vit.patch-size"),

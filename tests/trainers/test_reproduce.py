@@ -6,20 +6,17 @@ from pathlib import Path
 
 import pytest
 import yaml
+from recipes_valid import require_valid_runs
 
 from trainers import reproduce
-from trainers.classify import ClassifyConfig
-from trainers.command_line import RECIPES, read_recipe, with_values
+from trainers.command_line import RECIPES
 from trainers.errors import ConfigError
-from trainers.mae import MAEConfig
 from trainers.reproduction.budget import Cost, Level, Plan, choose_level, makespan
 from trainers.reproduction.cell import Cell
 from trainers.reproduction.mae.protocol import MAEProtocol
 from trainers.reproduction.mae.results import as_markdown, collect
 from trainers.reproduction.runner import Runner
-from trainers.superres import SuperresConfig
 
-CONFIGS = {"mae": MAEConfig, "classify": ClassifyConfig, "superres": SuperresConfig}
 TINY = Path(__file__).parent / "reproduce_tiny.yaml"
 
 
@@ -29,21 +26,7 @@ def protocol(path=TINY):
 
 @pytest.mark.parametrize("path", [TINY, *sorted(RECIPES.glob("reproduce_mae_*.yaml"))], ids=lambda path: path.stem)
 def test_every_run_of_every_recipe_has_valid_options(path, tmp_path):
-    whole = protocol(path)
-    for level in whole.levels:
-        cells = whole.cells(level)
-        names = [cell.name for cell in cells]
-        assert len(set(names)) == len(names)
-        for cell in cells:
-            assert cell.after is None or names.index(cell.after) < names.index(cell.name)
-            file = tmp_path / "recipe.yaml"
-            file.write_text(yaml.safe_dump(cell.recipe(tmp_path, level.scale)))
-            kind = CONFIGS[cell.trainer]
-            config = with_values(kind(), read_recipe(kind, file))
-            config.data.require_one_source()
-            assert config.run.steps == cell.steps_at(level.scale)
-    kinds = {cell.kind for level in whole.levels for cell in whole.cells(level)}
-    assert kinds == {cell.kind for cell in whole.rehearsal(whole.levels[0])}
+    require_valid_runs(protocol(path), tmp_path)
 
 
 def test_scratch_and_the_two_ratios_in_both_tasks_are_always_done():

@@ -1,29 +1,27 @@
 """LensPINN's paper: its runs are valid and comparable, and what is concluded from made-up results."""
 
-import csv
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from made_runs import Made
+from recipes_valid import require_valid_runs
 
 from trainers import reproduce
-from trainers.classify import ClassifyConfig
-from trainers.command_line import RECIPES, read_recipe, with_values
+from trainers.command_line import RECIPES
 from trainers.errors import ConfigError
 from trainers.models.classifier import build_classifier
 from trainers.models.pinn import build_pinn
-from trainers.pinn import PinnConfig
 from trainers.reproduction.budget import Level
-from trainers.reproduction.lenspinn.names import PAPER, SEEDS, run_folder
+from trainers.reproduction.lenspinn.names import PAPER
 from trainers.reproduction.lenspinn.protocol import LensPINNProtocol
+from trainers.reproduction.model_table.names import SEEDS, run_folder
 from trainers.stored import read_stored
 
-CONFIGS = {"classify": ClassifyConfig, "pinn": PinnConfig}
 TINY = Path(__file__).parent / "reproduce_lenspinn_tiny.yaml"
 RECIPE_FILES = [TINY, *sorted(RECIPES.glob("reproduce_lenspinn_*.yaml"))]
-NAMES = ["no_sub", "cdm", "axion"]
 HALF = Level(1.0, 1, 5)
 
 
@@ -34,25 +32,7 @@ def protocol(path=TINY, **changes):
 @pytest.mark.parametrize("path", RECIPE_FILES, ids=lambda path: path.stem)
 def test_every_run_of_every_recipe_has_valid_options(path, tmp_path):
     whole = protocol(path)
-    checked = set()
-    for level in whole.levels:
-        cells = whole.cells(level)
-        assert len({cell.name for cell in cells}) == len(cells)
-        for cell in cells:
-            content = cell.recipe(tmp_path, 1.0)
-            text = yaml.safe_dump({name: value for name, value in content.items() if name != "seed"})
-            if text in checked:
-                continue
-            checked.add(text)
-            (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(content))
-            kind = CONFIGS[cell.trainer]
-            config = with_values(kind(), read_recipe(kind, tmp_path / "recipe.yaml"))
-            config.data.require_one_source()
-            assert config.run.steps == cell.steps_at(1.0)
-    assert len(checked) == len(whole.rows)
-    assert {cell.kind for cell in whole.cells(whole.levels[0])} == {
-        cell.kind for cell in whole.rehearsal(whole.levels[0])
-    }
+    assert require_valid_runs(whole, tmp_path) == len(whole.rows)
 
 
 @pytest.mark.parametrize("path", RECIPE_FILES, ids=lambda path: path.stem)
@@ -145,7 +125,7 @@ def test_a_recipe_and_models_that_are_none(tmp_path, capsys):
         reproduce.main(["lenspinn", "--models", "resnet19", *out])
     with pytest.raises(SystemExit):
         reproduce.main(["mae", "--models", "resnet18", *out])
-    assert "--models chooses among the models of lenspinn; mae" in capsys.readouterr().err
+    assert "--models chooses among the models of lenspinn, " in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
@@ -159,45 +139,15 @@ def test_models_that_were_asked_for_are_kept_with_the_recipe(tmp_path):
         reproduce.open_protocol(reproduce.Reproduce("lenspinn", recipe=str(TINY)), tmp_path)
 
 
-def estimate(value):
-    return {"value": value, "low": value - 0.01, "high": value + 0.01}
-
-
-class Made:
-    """Made-up results of runs, as the trainers write them."""
-
-    def __init__(self, root, images=300):
-        self.root, self.index = root, np.arange(images)
-        self.label = np.random.default_rng(0).integers(0, 3, images)
-
-    def write(self, data, model, seed, strength, **lens):
-        folder = self.root / run_folder(data, model, seed)
-        folder.mkdir(parents=True)
-        logits = np.random.default_rng(seed).normal(size=(len(self.label), 3)) + strength * np.eye(3)[self.label]
-        probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-        np.savez(folder / "predictions.npz", index=self.index, label=self.label, probability=probability)
-        accuracy = float((probability.argmax(1) == self.label).mean())
-        summary = {"parameters": 7_173_654, "steps": 35, "images_per_second": 12.0 + seed}
-        summary |= {"images_seen": 280, "images_distinct": 140}
-        (folder / "summary.json").write_text(json.dumps(summary))
-        metrics = {"class_names": NAMES, "accuracy": estimate(accuracy), "macro_auc": estimate(0.9),
-                   "auc": {name: estimate(0.8) for name in NAMES}, **lens}  # fmt: skip
-        (folder / "metrics.json").write_text(json.dumps(metrics))
-        with (folder / "validation.csv").open("w", newline="") as file:
-            rows = csv.writer(file)
-            rows.writerow(["step", "macro_auc", "accuracy", "loss"])
-            rows.writerows([[0, 0.5, 0.3 + 0.01 * seed, 1.1], [35, 0.9, 0.8, 0.5]])
-        return accuracy
-
-
 @pytest.fixture
 def made(tmp_path):
     results = Made(tmp_path)
     for seed in SEEDS:
-        results.write("paper", "resnet18", seed, 1.0)
-        results.write("paper", "lenspinn_small", seed, 3.0, theta_E_rms_arcsec=0.05)
-    results.write("honest", "lenspinn_small", 0, 1.0, theta_E_rms_arcsec=0.04, theta_E_correlation=0.98)
-    results.write("honest", "lenspinn_small_plain", 0, 1.0, theta_E_rms_arcsec=0.04, theta_E_correlation=0.97)
+        results.trained(run_folder("paper", "resnet18", seed), 1.0, seed)
+        results.trained(run_folder("paper", "lenspinn_small", seed), 3.0, seed, theta_E_rms_arcsec=0.05)
+    for model, correlation in (("lenspinn_small", 0.98), ("lenspinn_small_plain", 0.97)):
+        lens = {"theta_E_rms_arcsec": 0.04, "theta_E_correlation": correlation}
+        results.trained(run_folder("honest", model, 0), 1.0, 0, **lens)
     return results
 
 

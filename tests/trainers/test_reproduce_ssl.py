@@ -7,23 +7,21 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from made_runs import Made, estimate
+from recipes_valid import require_valid_runs
 
 import lensgen
 from lensgen.errors import UnknownNameError
 from trainers import reproduce
-from trainers.classify import ClassifyConfig
-from trainers.command_line import RECIPES, read_recipe, with_values
+from trainers.command_line import RECIPES
 from trainers.errors import ConfigError
-from trainers.regress import RegressConfig
 from trainers.reproduction.budget import Cost, Level
 from trainers.reproduction.runner import Runner
 from trainers.reproduction.ssl.detectability import read_detectability, simulate_detectability
 from trainers.reproduction.ssl.names import PAPER
 from trainers.reproduction.ssl.protocol import SSLProtocol
-from trainers.ssl import SSLConfig
 from trainers.views import STRENGTHS
 
-CONFIGS = {"ssl": SSLConfig, "classify": ClassifyConfig, "regress": RegressConfig}
 TASK_TABLES = ("probes", "classification", "axion_mass")
 TINY = Path(__file__).parent / "reproduce_ssl_tiny.yaml"
 RECIPE_FILES = [TINY, *sorted(RECIPES.glob("reproduce_ssl_*.yaml"))]
@@ -35,27 +33,7 @@ def protocol(path=TINY):
 
 @pytest.mark.parametrize("path", RECIPE_FILES, ids=lambda path: path.stem)
 def test_every_run_of_every_recipe_has_valid_options(path, tmp_path):
-    whole = protocol(path)
-    every = {}
-    for level in whole.levels:
-        cells = whole.cells(level)
-        names = [cell.name for cell in cells]
-        assert len(set(names)) == len(names)
-        assert all(cell.after is None or names.index(cell.after) < names.index(cell.name) for cell in cells)
-        every |= {cell.name: cell for cell in cells}
-    checked = set()
-    for cell in every.values():
-        content = cell.recipe(tmp_path, 1.0)
-        text = yaml.safe_dump({name: value for name, value in content.items() if name not in ("seed", "encoder")})
-        if text in checked:
-            continue
-        checked.add(text)
-        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(content))
-        kind = CONFIGS[cell.trainer]
-        config = with_values(kind(), read_recipe(kind, tmp_path / "recipe.yaml"))
-        config.data.require_one_source()
-        assert config.run.steps == cell.steps_at(1.0)
-    assert {cell.kind for cell in every.values()} == {cell.kind for cell in whole.rehearsal(whole.levels[0])}
+    require_valid_runs(protocol(path), tmp_path)
 
 
 @pytest.mark.parametrize("path", RECIPE_FILES[1:], ids=lambda path: path.stem)
@@ -163,17 +141,12 @@ def test_a_paper_that_is_none_and_a_row_that_is_none(tmp_path):
             reproduce.main(["ssl", "--out", str(tmp_path / "run"), "--recipe", str(recipe)])
 
 
-def estimate(value):
-    return {"value": value, "low": value - 0.01, "high": value + 0.01}
+class MadeSSL(Made):
+    """Those of this paper besides."""
 
-
-class Made:
-    """Made-up results of runs, as the trainers write them."""
-
-    def __init__(self, root, images=300):
-        self.root, rng = root, np.random.default_rng(0)
-        self.index = np.arange(images)
-        self.label = rng.integers(0, 3, images)
+    def __init__(self, root):
+        super().__init__(root)
+        rng, images = np.random.default_rng(1), len(self.index)
         self.truth = rng.uniform(-24, -22, images)
         self.detectability = np.exp(rng.normal(3, 2, images))
         (root / "sets").mkdir()
@@ -183,31 +156,9 @@ class Made:
         path = self.root / "sets" / f"detectability_{data}.npz"
         np.savez(path, index=self.index[: len(chi_square)], detectability=chi_square)
 
-    def probability(self, strength, seed):
-        logits = (
-            np.random.default_rng(seed).normal(size=(len(self.label), 3))
-            + np.reshape(strength, (-1, 1)) * np.eye(3)[self.label]
-        )
-        return np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-
-    def write(self, name, metrics, **arrays):
-        folder = self.root / name
-        folder.mkdir(parents=True)
-        (folder / "summary.json").write_text(json.dumps({"images_seen": 6400, "images_distinct": 6400}))
-        (folder / "metrics.json").write_text(json.dumps({"class_names": ["no_sub", "cdm", "axion"], **metrics}))
-        np.savez(folder / "predictions.npz", index=self.index, **arrays)
-
     def pretraining(self, name, strength, untrained, seed, collapse=""):
-        after, before = self.probability(strength, seed), self.probability(untrained, 100 + seed)
-        figures = [
-            {"linear_accuracy": estimate(float((p.argmax(1) == self.label).mean())), "macro_auc": estimate(0.8),
-             "knn_accuracy": estimate(0.5)}
-            for p in (after, before)
-        ]  # fmt: skip
-        metrics = {**figures[0], "untrained": figures[1], "feature_rank": 7.0, "alignment": 0.1, "uniformity": -2.0,
-                   "collapsed": bool(collapse), "collapse": collapse,
-                   "last": {"feature_rank": 6.5, "projection_deviation": 0.7, "projection_rank": 9.0}}  # fmt: skip
-        self.write(name, metrics, label=self.label, probability=after, untrained_probability=before)
+        last = {"feature_rank": 6.5, "projection_deviation": 0.7, "projection_rank": 9.0}
+        self.pretrained(name, strength, untrained, seed, collapse, alignment=0.1, uniformity=-2.0, last=last)
 
     def classifier(self, name, auc, strength, seed):
         metrics = {"macro_auc": estimate(auc), "accuracy": estimate(auc - 0.1)}
@@ -227,7 +178,7 @@ class Made:
 @pytest.fixture
 def made(tmp_path):
     """Of the tiny recipe all but honest mode: byol is better than untrained, simclr is not, nothing is collapsed."""
-    results = Made(tmp_path)
+    results = MadeSSL(tmp_path)
     for seed in (0, 1, 2):
         results.pretraining(f"paper_b/vit/seed{seed}/byol/ssl", 2.0, 0.5, seed)
         results.pretraining(f"paper_b/vit/seed{seed}/simclr/ssl", 0.5, 0.5, seed)

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainers.config import require
 from trainers.draws import Draws
 from trainers.errors import ConfigError
 
-DRAWS = 12  # of the targets of an image, of which the first that leaves enough is taken: all fail for one in 2e7
+DRAWS = 12  # of the targets of an image, of which the first that leaves enough is taken: 11 fail for one in 4e6
 SHARE = 0.25  # of draws that leave less than the context's length
 _TRIED = 4096  # draws from which that length is found
 
@@ -63,36 +63,41 @@ class Masks(NamedTuple):
     hidden: Tensor
 
 
-class BlockMasks:
-    """A sampler of masks.
+class BlockMasks(nn.Module):
+    """A sampler of masks; a module, so that the shapes of its blocks are where its model is.
 
     Args:
         grid: patches a side, G.
         config: the blocks.
 
     Attributes:
-        target_shapes, context_shapes: `(height, width)` of all blocks that the scales allow.
+        target_shapes, context_shapes: height and width of all blocks that the scales allow, int64 `[N, 2]`.
         target_length, context_length: L and K.
 
     Raises:
         ConfigError: no block of whole patches has these scales, or targets leave no context.
     """
 
+    target_shapes: Tensor
+    context_shapes: Tensor
+
     def __init__(self, grid: int, config: BlockMaskConfig) -> None:
+        super().__init__()
         self.grid, self.config = grid, config
         every = list(itertools.product(range(1, grid + 1), repeat=2))
         low, high = config.aspect
-        self.target_shapes = self._of_scale(
-            "target_scale", [(h, w) for h, w in every if low <= h / w <= high], config.target_scale
-        )
-        self.context_shapes = self._of_scale(
-            "context_scale", [(h, w) for h, w in every if abs(h - w) <= 1], config.context_scale
-        )
-        self.target_length = min(h * w for h, w in self.target_shapes)
+        shapes = {
+            "target_scale": [(h, w) for h, w in every if low <= h / w <= high],
+            "context_scale": [(h, w) for h, w in every if abs(h - w) <= 1],
+        }
+        targets, contexts = (self._of_scale(name, own, getattr(config, name)) for name, own in shapes.items())
+        self.register_buffer("target_shapes", torch.tensor(targets), persistent=False)
+        self.register_buffer("context_shapes", torch.tensor(contexts), persistent=False)
+        self.target_length = min(h * w for h, w in targets)
         uniforms = torch.rand(_TRIED, self._count, generator=torch.Generator().manual_seed(0))
-        left = self._candidates(uniforms)[1].flatten(0, 1).flatten(1).sum(1)
-        # one target may hide all that lies in the others too: so many are always left by four in one place
-        always = min(h * w for h, w in self.context_shapes) - max(h * w for h, w in self.target_shapes)
+        left = self._candidates(uniforms)[1][:, :-1].flatten(0, 1).flatten(1).sum(1)
+        # so many the last candidate always leaves
+        always = min(h * w for h, w in contexts) - max(h * w for h, w in targets)
         self.context_length = min(int(left.float().quantile(SHARE, interpolation="lower")), always)
         if self.context_length < 1:
             raise ConfigError(
@@ -100,7 +105,7 @@ class BlockMasks:
                 f"{config.target_scale[1]:g} leave no context on {grid} x {grid} patches; take fewer or smaller ones."
             )
 
-    def __call__(self, draws: Draws) -> Masks:
+    def forward(self, draws: Draws) -> Masks:
         """Masks of the images of `draws`, which depend on its seed and step and the image alone."""
         patches = self.grid**2
         uniforms = draws.uniforms("blocks", self._count)
@@ -124,6 +129,8 @@ class BlockMasks:
     def _candidates(self, uniforms: Tensor) -> tuple[Tensor, Tensor]:
         """`DRAWS` draws of an image's target blocks, and what each leaves of its context block.
 
+        The targets of the last one all lie in one place, so that it leaves enough for certain.
+
         Args:
             uniforms: `[B, _count]`.
 
@@ -135,12 +142,10 @@ class BlockMasks:
         targets = torch.cat((targets[:, :-1], targets[:, -1:, :1].expand_as(targets[:, -1:])), 1)
         return targets, self._blocks(own[:, :, -1], self.context_shapes) & ~targets.any(2)
 
-    def _blocks(self, uniforms: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
-        """One of `shapes` anywhere on the grid: uniforms `[..., 3]` -> boolean `[..., G, G]`."""
-        sides = torch.tensor(shapes, device=uniforms.device)
-        which = (uniforms[..., 0] * len(shapes)).long().clamp(max=len(shapes) - 1)
-        size = sides[which]  # [..., 2]
-        first = (uniforms[..., 1:] * (self.grid - size + 1)).long().clamp(max=self.grid - 1)
+    def _blocks(self, uniforms: Tensor, shapes: Tensor) -> Tensor:
+        """One of `shapes` `[N, 2]` anywhere on the grid: uniforms `[..., 3]` below 1 -> boolean `[..., G, G]`."""
+        size = shapes[(uniforms[..., 0] * len(shapes)).long()]  # [..., 2]
+        first = (uniforms[..., 1:] * (self.grid - size + 1)).long()
         place = torch.arange(self.grid, device=uniforms.device)
         rows, columns = (
             (place >= first[..., axis, None]) & (place < (first + size)[..., axis, None]) for axis in (0, 1)

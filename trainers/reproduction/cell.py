@@ -13,6 +13,7 @@ RESULTS = {
     "pinn": ("metrics.json", "summary.json"),
     "superres": ("metrics.json", "summary.json"),
     "ssl": ("metrics.json", "summary.json"),
+    "jepa": ("metrics.json", "summary.json"),
     "regress": ("metrics.json", "summary.json"),
 }
 
@@ -23,12 +24,12 @@ class Cell:
 
     Args:
         name: also its folder in that of the reproduction, e.g. "paper/seed0/mask_0.9/classify".
-        trainer: "mae", "ssl", "classify", "pinn", "superres" or "regress".
+        trainer: one of `RESULTS`.
         kind: runs of one kind cost the same; one of them is timed for all.
         steps: of the whole protocol, at scale 1.
         options: of the trainer, as its recipes have them; a path below the reproduction's folder is written as
             `{root}/...`.
-        after: name of the run whose result this one begins with.
+        after: name of the run whose result this one begins with, in place of a new `model`.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Cell:
             options[name] = max(1, steps // options.get(name, 1))
         if self.after is not None:
             options["encoder"] = str(root / self.after)
+            options.pop("model", None)
         if options.get("data") is not None:
             options["data"] = str(options["data"]).format(root=root)
         return options

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainers.collapse import LEAST_DEVIATION
-from trainers.reproduction.estimates import mean_of_seeds, signed, words
-from trainers.reproduction.runs import Run, finished, gain, images
+from trainers.reproduction.estimates import signed, words
+from trainers.reproduction.probes import FIGURES, probe_figures, verdicts
+from trainers.reproduction.runs import Run, finished, gain
 from trainers.reproduction.ssl.names import SEEDS, Data, control_folder, pretraining_folder
 from trainers.reproduction.ssl.results import shown
 
 if TYPE_CHECKING:
     from trainers.reproduction.ssl.protocol import SSLProtocol
 
-FIGURES = ("linear_accuracy", "macro_auc", "knn_accuracy")
 HEADING = (
     "| method | encoder | seeds | images | accuracy | untrained | difference | macro AUC | untrained | difference "
     "| kNN (untrained) | RankMe | the encoder is |"
@@ -26,9 +26,7 @@ def collect_probes(root: Path, protocol: SSLProtocol, seeds: int) -> list[dict[s
     """A row for each data, encoder and method; `seeds` 0 for one not reached.
 
     Returns:
-        `linear_accuracy`, `macro_auc` (of the linear probe) and `knn_accuracy`, means of the seeds; the same under
-        `untrained`; `gain`, as `results.gain` gives it; of each seed `feature_rank`, `alignment`, `uniformity` and
-        `projections`.
+        What `probe_figures` says; of each seed `alignment`, `uniformity` and `projections`.
     """
     return [
         _row(root, place, method, max(seeds, len(SEEDS)))
@@ -45,11 +43,7 @@ def _row(root: Path, place: tuple[str, str], method: str, seeds: int) -> dict[st
     metrics = [run.metrics for run in runs]
     return {
         **row,
-        "images": images(runs),
-        **{name: mean_of_seeds([part[name] for part in metrics]) for name in FIGURES},
-        "untrained": {name: mean_of_seeds([part["untrained"][name] for part in metrics]) for name in FIGURES},
-        "gain": gain(runs, runs, "probability", "untrained_probability"),
-        "feature_rank": [part["feature_rank"] for part in metrics],
+        **probe_figures(runs),
         "alignment": [part["alignment"] for part in metrics],
         "uniformity": [part["uniformity"] for part in metrics],
         "projections": projections(runs),
@@ -92,7 +86,7 @@ def probes_as_markdown(rows: Sequence[Mapping[str, Any]], presets: Mapping[str, 
             continue
         lines += [heading, "", HEADING, "|" + "---|" * HEADING[1:].count("|")]
         lines += [_line(row) for row in shown(there)]
-        lines += ["", *_verdicts(there), ""]
+        lines += ["", *verdicts(there, lambda row: f"{row['method']} ({row['encoder']})"), ""]
     return lines
 
 
@@ -111,24 +105,6 @@ def _line(row: Mapping[str, Any]) -> str:
         f"| {row['knn_accuracy']['value']:.3f} ({untrained['knn_accuracy']['value']:.3f}) | {ranks} "
         f"| {gains['macro_auc']['verdict']}{', collapsed' if fell else ''} |"
     )
-
-
-def _verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """In words, null results too: which encoders are better than untrained, by the AUC of the linear probe."""
-    said = {
-        "better": "better than the untrained one",
-        "undecided": "not to be told from the untrained one by these runs",
-        "worse": "worse than the untrained one",
-    }
-    lines = []
-    for verdict, meaning in said.items():
-        names = [
-            f"{row['method']} ({row['encoder']})"
-            for row in rows
-            if row["seeds"] and row["gain"]["macro_auc"]["verdict"] == verdict
-        ]
-        lines.append(f"- {meaning}: {', '.join(names) or 'none'}")
-    return lines
 
 
 def collapse_as_markdown(

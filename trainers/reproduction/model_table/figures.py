@@ -1,4 +1,4 @@
-"""Pictures of the reproduction: accuracies beside the paper's, and its figure 2."""
+"""Pictures of the reproduction: accuracies beside the paper's, learning curves, ROC curves."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
+from trainers.reproduction.model_table.names import EPOCHS
 from trainers.reproduction.runs import Run
 
 _FALSE = np.linspace(0, 1, 201)
@@ -28,7 +29,7 @@ def draw_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         axis.errorbar(value, places, xerr=[value - low, high - value], fmt="o", capsize=3, label="here, 95 %")
         paper = [(row["paper"]["accuracy"], titles.index(row["title"])) for row in there if row["paper"]]
         if paper:
-            axis.plot(*zip(*paper, strict=True), "k*", markersize=9, label="the paper, 50 epochs")
+            axis.plot(*zip(*paper, strict=True), "k*", markersize=9, label=f"the paper, {EPOCHS} epochs")
         axis.axvline(1 / 3, color="0.6", linestyle="--", linewidth=0.8, label="chance")
         axis.set(title=f"{data}\n{there[0]['epochs']:.1f} epochs", xlabel="accuracy", xlim=(0.25, 1.02))
         axis.grid(alpha=0.3)
@@ -39,7 +40,7 @@ def draw_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def draw_learning(path: Path, rows: Sequence[Mapping[str, Any]], runs: Mapping[str, Sequence[Run]]) -> None:
-    """The paper's figure 2: micro F1 and cross entropy in validation against epochs, and micro-averaged ROC curves.
+    """Micro F1 and cross entropy in validation against epochs, and micro-averaged ROC curves (LensPINN's figure 2).
 
     Args:
         rows: of one data, of models that were reached.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +11,16 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from trainers.logs import read_table
 from trainers.reproduction.estimates import Estimate, mean_of_seeds
-from trainers.reproduction.lenspinn.names import PAPER, run_folder
+from trainers.reproduction.model_table.names import run_folder, run_folders
 from trainers.reproduction.runs import Run, finished, gain, images
 
 if TYPE_CHECKING:
-    from trainers.reproduction.lenspinn.protocol import LensPINNProtocol
+    from trainers.reproduction.model_table.protocol import ModelTableProtocol, Row
 
 LENS = ("theta_E_correlation", "theta_E_rms_arcsec")
 
 
-def collect(root: Path, protocol: LensPINNProtocol, seeds: int) -> list[dict[str, Any]]:
+def collect(root: Path, protocol: ModelTableProtocol, seeds: int) -> list[dict[str, Any]]:
     """A row for each data and model; `seeds` 0 for one not reached.
 
     Returns:
@@ -28,9 +28,10 @@ def collect(root: Path, protocol: LensPINNProtocol, seeds: int) -> list[dict[str
         (shown images by those of the stored set), `seconds_per_epoch` (of as many images, in the model's fastest run of
         all, as other work on the machine slows some), means of the seeds
         `accuracy`, `macro_auc` and `auc` by class with intervals (None where a class is missing), `f1_micro`,
-        `f1_macro` and `auc_micro`, what is known of theta_E, and `curves`; in paper mode without noise `paper`.
+        `f1_macro` and `auc_micro`, what is known of theta_E, `curves`, and what is `beside`; `paper` where it may stand
+        beside them.
     """
-    rows = [_row(root, protocol, data, model, seeds) for data, model in protocol.table_rows()]
+    rows = [_row(root, protocol, row, seeds) for row in protocol.table_rows()]
     for row in rows:
         if row["seeds"]:
             fastest = max(
@@ -40,22 +41,33 @@ def collect(root: Path, protocol: LensPINNProtocol, seeds: int) -> list[dict[str
     return rows
 
 
-def runs_of(root: Path, data: str, model: str, seeds: int) -> dict[int, Run]:
-    """Those that are done, by seed."""
-    found = {seed: finished(root, [run_folder(data, model, seed)]) for seed in range(seeds)}
+def runs_of(root: Path, names: Iterable[str]) -> dict[int, Run]:
+    """Those that are done, by seed.
+
+    Args:
+        names: of the runs of seed 0, 1, ...
+    """
+    found = {seed: finished(root, [name]) for seed, name in enumerate(names)}
     return {seed: runs[0] for seed, runs in found.items() if runs}
 
 
-def _row(root: Path, protocol: LensPINNProtocol, data: str, model: str, seeds: int) -> dict[str, Any]:
-    mode, runs = protocol.data(data)["mode"], runs_of(root, data, model, seeds)
+def knowledge_of_the_lens(runs: Sequence[Run]) -> dict[str, float]:
+    """Means of the seeds of those `LENS` that are known."""
+    there = [name for name in LENS if runs[0].metrics.get(name) is not None]
+    return {name: float(np.mean([run.metrics[name] for run in runs])) for name in there}
+
+
+def _row(root: Path, protocol: ModelTableProtocol, place: Row, seeds: int) -> dict[str, Any]:
+    data, model = place
+    runs = runs_of(root, run_folders(*place, seeds))
+    published = protocol.published.get(model) if protocol.is_published(data) else None
     row: dict[str, Any] = {
         "data": data,
-        "mode": mode,
+        "mode": protocol.data(data)["mode"],
         "model": model,
-        "title": protocol.recipe["models"][model]["title"],
+        "title": protocol.title(model),
         "seeds": len(runs),
-        # the published images have no noise
-        "paper": PAPER[model]._asdict() if mode == "paper" and protocol.noiseless(data) and model in PAPER else {},
+        "paper": {name: value for name, value in published._asdict().items() if value is not None} if published else {},
     }
     if not runs:
         return row
@@ -64,7 +76,6 @@ def _row(root: Path, protocol: LensPINNProtocol, data: str, model: str, seeds: i
     curves = [_curves(root / run_folder(data, model, seed)) for seed in runs]
     counts = images(every)
     batch = counts["images_seen"] / every[0].summary["steps"]
-    lens = {name: float(np.mean([run.metrics[name] for run in every])) for name in LENS if name in every[0].metrics}
     return {
         **row,
         "parameters": every[0].summary["parameters"],
@@ -74,8 +85,9 @@ def _row(root: Path, protocol: LensPINNProtocol, data: str, model: str, seeds: i
         **{figure: _mean([run.metrics[figure] for run in every]) for figure in ("accuracy", "macro_auc")},
         "auc": {name: _mean([run.metrics["auc"][name] for run in every]) for name in names},
         **{figure: float(np.mean([_micro(run)[figure] for run in every])) for figure in _micro(every[0])},
-        **lens,
+        **knowledge_of_the_lens(every),
         "curves": _mean_curves(curves, batch, protocol.epoch),
+        **protocol.beside(root, place, seeds),
     }
 
 
@@ -99,7 +111,7 @@ def _micro(run: Run) -> dict[str, float]:
 def _curves(folder: Path) -> dict[str, dict[int, float]]:
     """Micro F1, which is the accuracy, and cross entropy of validation images by step.
 
-    The paper draws the loss in training; LensPINN's has parts here that the others' have not.
+    The losses in training have other parts in networks that know the lens equation.
     """
     table = read_table(folder / "validation.csv")
     columns = {"f1": "accuracy", "loss": "loss"}
@@ -121,32 +133,43 @@ def _mean_curves(curves: Sequence[Mapping[str, Mapping[int, float]]], batch: flo
     return found
 
 
-def differences(root: Path, protocol: LensPINNProtocol, seeds: int) -> list[dict[str, Any]]:
+def differences(root: Path, protocol: ModelTableProtocol, seeds: int) -> list[dict[str, Any]]:
     """Of the recipe's pairs `one`, `other` in each data, of seeds of which both are done.
 
     Returns:
-        `data`, `one`, `other`, `seeds`, `epochs`, the accuracies `one_accuracy` and `other_accuracy` of these seeds,
-        and the differences as `runs.gain` gives them.
+        `data`, `one`, `other`, `epochs`, and what `difference` says of them.
     """
     found = []
     rows = protocol.table_rows()
     for data in dict.fromkeys(row.data for row in rows):
         for one, other in (pair.split() for pair in protocol.recipe["differences"]):
-            ones, others = (runs_of(root, data, model, seeds) for model in (one, other))
-            both = sorted(set(ones) & set(others))
-            if both:
-                pair = [ones[seed] for seed in both], [others[seed] for seed in both]
-                accuracies = [mean_of_seeds([run.metrics["accuracy"] for run in runs]) for runs in pair]
-                found.append(
-                    {
-                        "data": data,
-                        "one": one,
-                        "other": other,
-                        "seeds": len(both),
-                        "epochs": pair[0][0].summary["images_seen"] / protocol.epoch,
-                        "one_accuracy": accuracies[0],
-                        "other_accuracy": accuracies[1],
-                        **gain(*pair),
-                    }
-                )
+            gap = difference(root, run_folders(data, one, seeds), run_folders(data, other, seeds))
+            if gap:
+                epochs = gap.pop("images_seen") / protocol.epoch
+                found.append({"data": data, "one": one, "other": other, "epochs": epochs, **gap})
     return found
+
+
+def difference(root: Path, one: Iterable[str], other: Iterable[str], accuracy: str = "accuracy") -> dict[str, Any]:
+    """Some runs minus others, of seeds of which both are done; empty where there are none.
+
+    Args:
+        one, other: names of the runs of seed 0, 1, ...
+        accuracy: its name in `metrics.json`.
+
+    Returns:
+        `seeds`, `images_seen` by a run, `one_accuracy`, `other_accuracy`, and the differences as `runs.gain` gives
+        them.
+    """
+    runs = runs_of(root, one), runs_of(root, other)
+    both = sorted(set(runs[0]) & set(runs[1]))
+    if not both:
+        return {}
+    ones, others = ([side[seed] for seed in both] for side in runs)
+    return {
+        "seeds": len(both),
+        "images_seen": ones[0].summary["images_seen"],
+        "one_accuracy": mean_of_seeds([run.metrics[accuracy] for run in ones]),
+        "other_accuracy": mean_of_seeds([run.metrics[accuracy] for run in others]),
+        **gain(ones, others),
+    }

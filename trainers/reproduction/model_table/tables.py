@@ -1,4 +1,4 @@
-"""The rows in words: tables 1 and 2 in each data, differences, and what is known of theta_E."""
+"""The rows in words: a table of each data, differences, and what is known of theta_E."""
 
 from __future__ import annotations
 
@@ -6,37 +6,51 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainers.reproduction.estimates import Estimate, signed, words
-from trainers.reproduction.lenspinn.names import PREPROCESSING
-from trainers.reproduction.lenspinn.results import LENS
+from trainers.reproduction.model_table.results import LENS
 
 Row = Mapping[str, Any]
+_PAPER = {"parameters": "parameters", "accuracy": "accuracy", "f1": "F1"}
 
 
 def table_as_markdown(rows: Sequence[Row]) -> list[str]:
-    """The rows of one data, as the paper's table 1; beside them the paper's figures, where it has any."""
+    """The rows of one data, as the paper's table; beside them the paper's figures, where it has any."""
     reached = [row for row in rows if row["seeds"]]
     if not reached:
         return ["Not measured.", ""]
     names = list(reached[0]["auc"])
-    paper = any(row["paper"] for row in rows)
     columns = ["model", "parameters [M]", "seeds", "images", "epochs", "accuracy = micro F1", "macro F1"]
     columns += ["macro AUC", *[f"AUC of {name}" for name in names], "micro AUC", "s per epoch"]
-    columns += ["the paper: parameters, accuracy, F1; AUC none, CDM, axion"] if paper else []
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    for row in rows:
-        cells = _cells(row, names) if row["seeds"] else [row["title"], "", "not measured", *[""] * (7 + len(names))]
-        cells += [_paper(row["paper"])] if paper else []
-        lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, ""]
+    table = [_cells(row) if row["seeds"] else [row["title"], "", "not measured"] for row in rows]
+    table = [cells + [""] * (len(columns) - len(cells)) for cells in table]
+    if any("pretrained_on" in row for row in reached):
+        columns.append("images of the pretraining")
+        for cells, row in zip(table, rows, strict=True):
+            cells.append(images_as_text(row["pretrained_on"]) if "pretrained_on" in row else "-")
+    if paper := next((row["paper"] for row in rows if row["paper"]), None):
+        given = ", ".join(words for name, words in _PAPER.items() if name in paper)
+        columns.append(f"the paper: {given}; AUC none, CDM, axion")
+        for cells, row in zip(table, rows, strict=True):
+            cells.append(_paper(row["paper"]))
+    return [as_line(columns), "|" + "---|" * len(columns), *map(as_line, table), ""]
 
 
-def _cells(row: Row, names: Sequence[str]) -> list[str]:
-    seen, different = row["images"]["images_seen"], row["images"]["images_distinct"]
+def as_line(cells: Sequence[str]) -> str:
+    """Of a table."""
+    return "| " + " | ".join(cells) + " |"
+
+
+def images_as_text(images: Mapping[str, int]) -> str:
+    """How many were seen, and of how many different ones, as `runs.images` gives them."""
+    seen, different = images["images_seen"], images["images_distinct"]
+    return f"{seen:,}" if seen == different else f"{seen:,} ({different:,} different)"
+
+
+def _cells(row: Row) -> list[str]:
     return [
         row["title"],
         f"{row['parameters'] / 1e6:.2f}",
         str(row["seeds"]),
-        f"{seen:,}" if seen == different else f"{seen:,} ({different:,} different)",
+        images_as_text(row["images"]),
         f"{row['epochs']:.1f}",
         words(row["accuracy"], 3),
         f"{row['f1_macro']:.3f}",
@@ -53,11 +67,9 @@ def _words(estimate: Estimate | None) -> str:
 def _paper(figures: Mapping[str, Any]) -> str:
     if not figures:
         return "-"
-    none, cdm, axion = figures["auc"]
-    return (
-        f"{figures['parameters']:.2f}, {figures['accuracy']:.3f}, {figures['f1']:.3f}; {none:.2f}, {cdm:.2f}, "
-        f"{axion:.2f}"
-    )
+    digits = {"parameters": ".2f", "accuracy": ".4g", "f1": ".3f"}
+    given = ", ".join(f"{figures[name]:{digits[name]}}" for name in _PAPER if name in figures)
+    return f"{given}; {', '.join(f'{auc:.2f}' for auc in figures['auc'])}"
 
 
 def differences_as_markdown(gaps: Sequence[Row], titles: Mapping[str, str]) -> list[str]:
@@ -70,27 +82,6 @@ def differences_as_markdown(gaps: Sequence[Row], titles: Mapping[str, str]) -> l
         pair = f"{titles[gap['one']]} minus {titles[gap['other']]}"
         lines.append(f"| {gap['data']} | {pair} | {gap['seeds']} | {cells[0]} | {cells[1]} |")
     return [*lines, ""]
-
-
-def preprocessing_as_markdown(
-    gaps: Sequence[Row], titles: Mapping[str, str], noiseless: Mapping[str, bool]
-) -> list[str]:
-    """What the preprocessing is worth with and without noise.
-
-    Args:
-        noiseless: of each data, whether its images have no noise.
-    """
-    lines = ["| data | noise | model | epochs | seeds | accuracy | without preprocessing | difference |"]
-    lines.append("|" + "---|" * 8)
-    for gap in gaps:
-        if (gap["one"], gap["other"]) in PREPROCESSING:
-            both = (words(gap[f"{name}_accuracy"], 3) for name in ("one", "other"))
-            lines.append(
-                f"| {gap['data']} | {'no' if noiseless[gap['data']] else 'yes'} | {titles[gap['one']]} "
-                f"| {gap['epochs']:.1f} | {gap['seeds']} | {' | '.join(both)} "
-                f"| {signed(gap['accuracy'])}, {gap['accuracy']['verdict']} |"
-            )
-    return [*lines, ""] if len(lines) > 2 else ["Not measured.", ""]
 
 
 def radii_as_markdown(rows: Sequence[Row]) -> list[str]:

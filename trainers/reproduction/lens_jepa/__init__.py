@@ -1,0 +1,1 @@
+"""Lens-JEPA (ML4PS 2025) beside its baselines, and what pretraining and its physics are worth."""
