@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightly.utils.scheduler import cosine_schedule
 from torch import Tensor, nn
@@ -25,20 +23,19 @@ from trainers.command_line import exit_with_message, parse
 from trainers.compact_source import CompactSource
 from trainers.data import Batch, Data, open_data
 from trainers.draws import Draws, key_of
-from trainers.einstein_radius import Radii, test_radii, true_radii
 from trainers.encoder_evaluation import as_text, evaluate
 from trainers.errors import ConfigError
 from trainers.export import export_encoder
 from trainers.jepa_config import JEPAConfig
+from trainers.jepa_evaluation import learned_radii, lens_as_text, lens_figures, prediction_figures, radius_figures
 from trainers.jepa_figures import draw_loss, draw_masks
 from trainers.logs import validations
 from trainers.loop import Loop
-from trainers.models.block_masks import Masks
-from trainers.models.jepa import JEPA, NAMES, build, jepa_loss, restore, take
+from trainers.models.jepa import JEPA, NAMES, build, jepa_loss, restore
 from trainers.models.lens_encoder import LensEncoder
 from trainers.probes import in_chunks, probe
 from trainers.relensed import require_no_lens_light
-from trainers.seeing import draw_sources, k_correlations, some_of_each_class
+from trainers.seeing import draw_sources, some_of_each_class
 from trainers.session import claim_folder, launch, say_how_to_resume, train
 from trainers.ssl_figures import draw_probes
 from trainers.summary import write_summary
@@ -46,8 +43,6 @@ from trainers.transform import InputTransform
 from trainers.views import augmented
 
 __all__ = ["JEPAConfig", "JEPATask", "main", "predict", "restore"]
-
-COMPARED = 32  # test lenses of each class whose k is compared with the true one
 
 
 class JEPATask:
@@ -119,50 +114,23 @@ class JEPATask:
     def validate(self) -> dict[str, float]:
         """The loss under fixed masks and that of the mean token, probes, and how features are spread."""
         score, transform = self.data.score, self.data.transform
-        found = self._losses(score.image, self._fixed) | probe(
+        found = prediction_figures(self.jepa, self.data, self._fixed) | probe(
             self.features, self.data.fit, score, self.data.targets, self.config.validation.neighbours
         )
         found |= spread(in_chunks(self.jepa.project, transform(score.image)))
-        if self.lens_encoder is not None:
-            radii = Radii.of(self.learned_radii(score.image), true_radii(score.params, self.data), score.index,
-                             self.data.pixel_scale)  # fmt: skip
-            found |= {} if radii is None else radii.figures()
-        if self._compact is not None:
-            found["compactness"] = float(self._compact.loss(score.image, self.learned_radii(score.image)).mean())
+        if (encoder := self.lens_encoder) is not None:
+            found |= radius_figures(encoder, self.data)
+            if self._compact is not None:
+                radii = learned_radii(encoder, self.data, score.image)
+                found["compactness"] = float(self._compact.loss(score.image, radii).mean())
         words = collapse(found, [row["projection_deviation"] for row in validations(self.config.run.out)])
         if words:
             tqdm.write(f"warning: {words}", file=sys.stderr)
         return {**found, "collapsed": float(bool(words))}
 
-    def _losses(self, images: Tensor, masks: Masks, size: int = 125) -> dict[str, float]:
-        """`prediction_loss`, and `constant_loss` of always predicting the mean token of each place."""
-        transform = self.data.transform
-        with torch.no_grad():
-            fit = self.data.fit.image.split(size)
-            mean = torch.stack([self.jepa.compared(transform(part)).sum(0) for part in fit]).sum(0)
-            mean /= len(self.data.fit.image)
-            parts = []
-            for rows in torch.arange(len(images), device=images.device).split(size):
-                outputs = self.jepa(transform(images[rows]), masks.context[rows], masks.targets[rows])
-                constant = {
-                    "predicted": take(mean.expand(len(rows), -1, -1), masks.targets[rows]),
-                    "target": outputs["target"],
-                }
-                parts.append(torch.stack((jepa_loss(outputs), jepa_loss(constant)), 1))
-        prediction, constant_loss = torch.cat(parts).mean(0).tolist()
-        return {"prediction_loss": prediction, "constant_loss": constant_loss}
-
     def features(self, images: Tensor) -> Tensor:
         """The target encoder's, of raw images."""
         return self.jepa.features(self.data.transform(images))
-
-    def learned_radii(self, images: Tensor, size: int = 250) -> Tensor:
-        """The target encoder's, of raw images `[N, C, H, W]`, in pixels, `[N]`, without gradients."""
-        assert self.lens_encoder is not None
-        with torch.no_grad():
-            return torch.cat(
-                [self.lens_encoder.einstein_radius(self.data.transform(part)) for part in images.split(size)]
-            )
 
     def test(self, folder: Path, path: Path) -> dict[str, Any]:
         """Judges a checkpoint on the test images, beside the untrained encoder; writes and returns `metrics.json`."""
@@ -177,7 +145,7 @@ class JEPATask:
             "collapse": collapse(last, [row["projection_deviation"] for row in before]),
         }  # fmt: skip
         if self.lens_encoder is not None:
-            about |= self._lens_figures(folder, self.lens_encoder)
+            about |= lens_figures(self.lens_encoder, self.data, folder)
         return evaluate(
             self.features,
             lambda images: untrained.features(self.data.transform(images)),
@@ -187,18 +155,6 @@ class JEPATask:
             about,
             self.config.detectability,
         )
-
-    def _lens_figures(self, folder: Path, encoder: LensEncoder) -> dict[str, Any]:
-        """What is known of theta_E and k, where the truth is; writes `theta_E.npz`."""
-        found: dict[str, Any] = {}
-        radii = test_radii(self.learned_radii, self.data)
-        if radii is not None:
-            np.savez(folder / "theta_E.npz", index=radii.index, learned=radii.learned, true=radii.true)
-            found |= radii.figures()
-        lenses = some_of_each_class(self.data, COMPARED)
-        with torch.no_grad():
-            k = k_correlations(encoder.explain(self.data.transform(lenses.image)), self.data, lenses)
-        return found | ({} if k is None else {"k_correlation": k.own, "k_correlation_with_others": k.others})
 
     def draw(self, folder: Path, lenses_per_class: int = 2) -> list[Path]:
         """Draws masks, loss, probes and, of an encoder that knows the lens equation, sources and k; returns files."""
@@ -274,24 +230,6 @@ def main(argv: list[str] | None = None) -> int:
         say_how_to_resume("trainers.jepa", loop, config.resume)
         return 130
     return 0
-
-
-def lens_as_text(metrics: Mapping[str, Any]) -> str:
-    """What is known of theta_E and k, for people; "" where nothing is."""
-    lines = []
-    if "theta_E_rms_arcsec" in metrics:
-        correlation = metrics.get("theta_E_correlation")
-        words = "all alike" if correlation is None else f"correlation {correlation:.3f}"
-        lines.append(f"theta_E          {words}, rms error {metrics['theta_E_rms_arcsec']:.3f} arcsec")
-    if "k_correlation" in metrics:
-        others = metrics["k_correlation_with_others"]
-        words = "; ".join(
-            f"{name} {value:+.2f} ({others[name]:+.2f} with other lenses' k)"
-            for name, value in metrics["k_correlation"].items()
-            if value is not None
-        )
-        lines.append(f"k                correlation with the true one: {words or 'the true one is 1 in all'}")
-    return "".join(f"\n{line}" for line in lines)
 
 
 if __name__ == "__main__":

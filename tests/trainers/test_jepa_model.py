@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 from torch.nn import functional
 
 from trainers.draws import Draws
@@ -106,11 +107,25 @@ def test_every_parameter_receives_a_gradient(encoder):
     jepa_loss(model(images, masks.context, masks.targets)).mean().backward()
     trained = {name for name, own in model.named_parameters() if own.requires_grad}
     fixed = {name for name, _ in model.named_parameters()} - trained
-    assert {name for name in trained if (grad := model.get_parameter(name).grad) is None or not grad.any()} == set()
+    gradients = {name: model.get_parameter(name).grad for name in trained}
+    assert {name for name, own in gradients.items() if own is None or not own.any()} == set()
+    assert all(own.isfinite().all() for own in gradients.values())
     places = {"encoder.pos_embed"} if encoder == "vit" else set()  # sines and cosines
     assert fixed == {f"target.{name}" for name, _ in model.target.named_parameters()} | places | {
         "predictor.decoder.pos_embed"
     }
+
+
+@pytest.mark.parametrize(
+    "images", [torch.zeros(2, 1, 40, 40), 1e4 * rings(2), -rings(2)], ids=["empty", "bright", "dark"]
+)
+def test_gradients_of_the_lens_are_finite_whatever_is_seen(images):
+    model = built("physics")
+    masks = masks_of(model, images)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = model(images, masks.context, masks.targets)
+        (jepa_loss(outputs).mean() + outputs["theta_E"].mean()).backward()
+    assert all(own.grad.isfinite().all() for own in model.parameters() if own.requires_grad)
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -223,3 +238,26 @@ def test_the_lens_encoder_explains_a_batch_of_any_size_and_channels():
         torch.testing.assert_close(encoder.einstein_radius(images), found.theta_E)
         assert ((found.theta_E > 0) & (found.theta_E < min(shape[1:]) / 2)).all()
         assert ((found.k - 1).abs() < 0.2).all() and found.k.std() > 0
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_steps_compile_once(encoder):
+    """Whatever the masks, their lengths are the same."""
+    torch._dynamo.reset()
+    model, images, counter = built(encoder), rings(), CompileCounter()
+    model.compile(backend=counter)
+    counts = []
+    for step in range(3):
+        masks = model.masks(Draws(0, step, torch.arange(len(images))))
+        jepa_loss(model(images, masks.context, masks.targets)).mean().backward()
+        counts.append(counter.frame_count)
+    assert counts[0] > 0 and counts == counts[:1] * 3
+
+
+@pytest.mark.parametrize(("encoder", "patch", "grid"), [("vit", 15, 10), ("vitsd", 16, 10), ("physics", 32, 5)])
+def test_the_papers_images_are_padded_or_cut_into_patches_of_15(encoder, patch, grid):
+    vit = ViTConfig(patch_size=patch, depth=1, width=16, heads=2)
+    model, images = built(encoder, (1, 150, 150), vit), torch.randn(2, 1, 150, 150)
+    masks = masks_of(model, images)
+    assert model.grid == grid and model.features(images).shape == (2, 16)
+    assert model(images, masks.context, masks.targets)["predicted"].isfinite().all()

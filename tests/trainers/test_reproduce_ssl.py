@@ -146,9 +146,9 @@ class MadeSSL(Made):
 
     def __init__(self, root):
         super().__init__(root)
-        rng, images = np.random.default_rng(1), len(self.index)
-        self.truth = rng.uniform(-24, -22, images)
-        self.detectability = np.exp(rng.normal(3, 2, images))
+        rng = np.random.default_rng(1)
+        self.truth = rng.uniform(-24, -22, len(self.index))
+        self.detectability = np.exp(rng.normal(3, 2, len(self.index)))
         (root / "sets").mkdir()
         self.detectable("honest_a", self.detectability[:200])
 
@@ -169,9 +169,8 @@ class MadeSSL(Made):
         # of a network that knows little little is said
         predicted = -23 + (self.truth + 23 + noise) / (1 + error**2)
         rmse = float(np.sqrt(np.mean((predicted - self.truth) ** 2)))
-        metrics = {"rmse_dex": estimate(rmse), "rmse_dex_near": near or estimate(rmse), "prior_rmse_dex": 0.58,
-                   "prior_rmse_dex_near": 0.14,
-                   "r2": 0.3, "z_std": 1.1, "coverage_68": 0.66, "coverage_95": 0.94}  # fmt: skip
+        metrics = {"rmse_dex": estimate(rmse), "rmse_dex_near": near or estimate(rmse), "prior_rmse_dex": 0.58}
+        metrics |= {"prior_rmse_dex_near": 0.14, "r2": 0.3, "z_std": 1.1, "coverage_68": 0.66, "coverage_95": 0.94}
         self.write(name, metrics, truth=self.truth, predicted=predicted, sigma=np.full(len(self.truth), error))
 
 

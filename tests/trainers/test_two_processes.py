@@ -13,7 +13,7 @@ import torch
 from lightning.fabric import Fabric
 
 from trainers import mae
-from trainers.checkpoint import checkpoints
+from trainers.checkpoint import checkpoints, read_checkpoint
 from trainers.config import RunConfig
 from trainers.errors import ConfigError
 from trainers.logs import read_table
@@ -107,6 +107,30 @@ def test_losses_gradients_and_figures_are_those_of_one_process(source, tiny, sto
         for mine, theirs in rows:
             for column in columns or mine:
                 assert mine[column] == pytest.approx(theirs[column], abs=CLOSE), (name, column)
+
+
+@pytest.mark.parametrize("compactness", [0, 1])
+def test_a_jepa_of_two_processes_and_its_running_mean_are_those_of_one(
+    compactness, tiny, stored, tmp_path, environment
+):
+    flags = [flag for flag in tiny if not flag.startswith(("--decoder", "--vit.patch-size"))]
+    flags += [f"--data={stored}", "--encoder=physics", f"--compactness={compactness}", "--vit.patch-size=2",
+              "--steps=4", "--validate-every=4", "--momentum=0.5", "--predictor.width=16"]  # fmt: skip
+    commands = {"one": ["--batch-size=8"], "two": ["--batch-size=4", "--devices=2"]}
+    for name, more in commands.items():
+        command = [sys.executable, "-m", "trainers.jepa", *flags, *more, f"--out={tmp_path / name}"]
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+        assert ended.returncode == 0, ended.stderr
+    for mine, theirs in zip(*(table(tmp_path / name, "train") for name in commands), strict=True):
+        assert mine["loss"] == pytest.approx(theirs["loss"], abs=CLOSE)
+        assert mine["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-3)
+    one, two = (read_checkpoint(tmp_path / name).weights for name in commands)
+    moved = [name for name in one if name.startswith("target.")]
+    assert len(moved) > 20 and any(
+        not torch.equal(one[name], one[name.replace("target.", "encoder.")]) for name in moved
+    )
+    for name in moved:
+        torch.testing.assert_close(one[name], two[name], rtol=0, atol=2e-4)  # Adam turns roundings into small steps
 
 
 @pytest.fixture

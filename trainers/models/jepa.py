@@ -23,6 +23,7 @@ from trainers.models.block_masks import BlockMaskConfig, BlockMasks
 from trainers.models.lens_encoder import LensEncoder
 from trainers.models.patches import padded_size
 from trainers.models.registry import ImageShape, build_model
+from trainers.models.running_mean import follow
 from trainers.models.shifted_vit import ShiftedViT
 from trainers.models.vit import ViTConfig, patch_tokens, require_positive, require_width
 
@@ -124,13 +125,9 @@ class JEPA(nn.Module):
         """The mean `[B, D]` over an image's patches of what the loss compares."""
         return self.compared(images).mean(1)
 
-    @torch.no_grad()
     def move_target(self, momentum: float) -> None:
-        """The target's weights become `momentum` times themselves and the rest of the encoder's.
-
-        By lerp, which leaves weights that are equal as they are to the last bit; lightly's `update_momentum` rounds.
-        """
-        torch._foreach_lerp_(list[Tensor](self.target.parameters()), list(self.encoder.parameters()), 1 - momentum)
+        """The target's weights become `momentum` times themselves and the rest of the encoder's."""
+        follow(self.target.parameters(), self.encoder.parameters(), momentum)
 
 
 def tokens_of(encoder: nn.Module, images: Tensor, patches: Tensor | None = None) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from trainers.errors import CheckpointError
 from trainers.models.registry import ImageShape, build_model
+from trainers.models.running_mean import follow
 from trainers.models.vit import ViTConfig
 from trainers.self_supervision.method import Heads, Options
 from trainers.self_supervision.registry import METHODS
@@ -80,15 +81,10 @@ class SelfSupervised(nn.Module):
         compared = self.method.compared
         return projections if compared is None else compared(projections, self.options)
 
-    @torch.no_grad()
     def move_teacher(self, momentum: float) -> None:
-        """The teacher's weights become `momentum` times themselves and the rest of the student's.
-
-        By lerp, which leaves weights that are equal as they are to the last bit; lightly's `update_momentum` rounds.
-        """
+        """The teacher's weights become `momentum` times themselves and the rest of the student's."""
         if self.teacher is not None:
-            student: list[Tensor] = [*self.encoder.parameters(), *self.projector.parameters()]
-            torch._foreach_lerp_(list[Tensor](self.teacher.parameters()), student, 1 - momentum)
+            follow(self.teacher.parameters(), (*self.encoder.parameters(), *self.projector.parameters()), momentum)
 
 
 def _features(encoder: nn.Module, image_shape: ImageShape) -> int:
