@@ -162,8 +162,7 @@ class JEPATask:
         images = self.data.transform(lenses.image)
         masks = self.jepa.masks(Draws(self.config.data.seed, -1, lenses.index))
         files = [folder / f"{name}.png" for name in ("masks", "loss", "probes")]
-        unit = "asinh(flux / noise)" if self.data.transform.name == "asinh" else "each image from 0 to 1"
-        draw_masks(files[0], images[:, 0].cpu().numpy(), masks, self.jepa.patch_size, lenses.classes(self.data), unit)
+        draw_masks(files[0], images[:, 0].cpu().numpy(), masks, self.jepa.patch_size, lenses.classes(self.data))
         draw_loss(files[1], folder, self.config.compactness_weight)
         draw_probes(files[2], folder, 1 / len(self.data.class_names))
         if self.lens_encoder is not None:

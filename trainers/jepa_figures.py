@@ -15,7 +15,7 @@ from trainers.logs import read_table
 from trainers.models.block_masks import Masks
 
 
-def draw_masks(path: Path, images: np.ndarray, masks: Masks, patch: int, names: Sequence[str], unit: str) -> None:
+def draw_masks(path: Path, images: np.ndarray, masks: Masks, patch: int, names: Sequence[str]) -> None:
     """A column a lens: the image with its target blocks, and what of it is the context.
 
     Args:
@@ -23,7 +23,6 @@ def draw_masks(path: Path, images: np.ndarray, masks: Masks, patch: int, names: 
         masks: of the images.
         patch: side of a patch [pixels]; images are padded to whole patches on all sides alike.
         names: the class of each lens.
-        unit: of the pixels' values.
     """
     count, side = len(images), images.shape[-1]
     grid = masks.hidden.shape[-1]
@@ -47,7 +46,7 @@ def draw_masks(path: Path, images: np.ndarray, masks: Masks, patch: int, names: 
         figure.colorbar(mapped, ax=axes[:, column], location="bottom", aspect=12, pad=0.02)
     axes[0, 0].set_ylabel("image, target blocks")
     axes[1, 0].set_ylabel("context")
-    figure.suptitle(f"{masks.context.shape[1]} of {grid**2} patches are the context [{unit}]")
+    figure.suptitle(f"{masks.context.shape[1]} of {grid**2} patches are the context [asinh(flux / noise)]")
     figure.savefig(path, dpi=110)
 
 
