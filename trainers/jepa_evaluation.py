@@ -17,7 +17,7 @@ from trainers.models.jepa import JEPA, jepa_loss, take
 from trainers.models.lens_encoder import LensEncoder
 from trainers.seeing import k_correlations, some_of_each_class
 
-COMPARED = 32  # test lenses of each class whose k is compared with the true one
+COMPARED = 8  # test lenses of each class whose k is compared with the true one; hundreds of halos take a second each
 _AT_A_TIME = 125
 
 
