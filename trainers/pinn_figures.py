@@ -126,7 +126,8 @@ def draw_radii(path: Path, radii: Radii) -> None:
 def _style(kind: str, pictures: Sequence[np.ndarray]) -> dict[str, Any]:
     """How pictures `[H, W]` of this kind are drawn that share a scale."""
     if kind == "k":
-        reach = max(float(np.nanmax(np.abs(picture - 1))) for picture in pictures) or 1e-3
+        # of a sphere's own k there is nothing to see but rounding
+        reach = max(1e-3, *(float(np.nanmax(np.abs(picture - 1))) for picture in pictures))
         return {"cmap": "RdBu_r", "norm": TwoSlopeNorm(1.0, 1 - reach, 1 + reach)}
     if kind == "map":
         return {"cmap": "gray", "vmin": 0, "vmax": 1}

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from tqdm import tqdm
 
 from trainers.data import Batch, Data
 from trainers.einstein_radius import true_radii
@@ -141,15 +142,21 @@ def learned_and_true_k(found: Explanation, data: Data, lenses: Lenses) -> tuple[
     """
     if found.k is None or _true_radii(data, lenses) is None:
         return None
-    truth = data.truth(lenses.index, "potential")
-    if truth is None or data.pixel_scale is None:
+    if data.pixel_scale is None or data.truth(lenses.index[:0], "potential") is None:
         return None
-    right = in_units_of_sphere(truth.maps["potential"][:, None] / data.pixel_scale**2, _spheres(found, data, lenses))
+    # one by one, as the potentials of hundreds of halos take their time
+    every = tqdm(lenses.index.split(1), desc="true potentials", unit="lens", delay=5, leave=False, dynamic_ncols=True)
+    parts = [truth.maps["potential"] for index in every if (truth := data.truth(index, "potential")) is not None]
+    potential = torch.cat(parts)[:, None] / data.pixel_scale**2
+    right = in_units_of_sphere(potential, _spheres(found, data, lenses))
     return _learned_k(found, data, lenses), right
 
 
 class KCorrelations(NamedTuple):
     """How learned k's go with true ones: the mean of Pearson's over lenses, by class; None where the true k is 1.
+
+    The mean of each ring about the middle is taken off first: an error of theta_E and the constant that a potential
+    leaves open are such, and would correlate with any halo in the middle.
 
     Attributes:
         own: each with that of its own lens.
@@ -167,19 +174,26 @@ def k_correlations(found: Explanation, data: Data, lenses: Lenses) -> KCorrelati
         return None
     own: dict[str, float | None] = {}
     others: dict[str, float | None] = {}
-    learned, true = (part[:, 0, k[1][0, 0].isfinite()].double() for part in k)
+    seen = k[1][0, 0].isfinite()
+    ring = _radius(k[1])[seen].round().long()
+    learned, true = (_off_rings(part[:, 0, seen].double(), ring) for part in k)
     for number, name in enumerate(data.class_names):
-        of_class = lenses.label == number
-        one, other = learned[of_class], true[of_class]
+        one, other = learned[lenses.label == number], true[lenses.label == number]
         varies = bool(len(other)) and bool((other.std(1) > LEAST_VARIATION).all())
         own[name] = _mean_correlation(one, other) if varies else None
         others[name] = _mean_correlation(one, other.roll(1, 0)) if varies and len(other) > 1 else None
     return KCorrelations(own, others)
 
 
+def _off_rings(rows: Tensor, ring: Tensor) -> Tensor:
+    """Rows `[N, P]` less the mean of each row over each `ring` `[P]`."""
+    count = ring.bincount().clamp(min=1)
+    total = rows.new_zeros(len(rows), len(count)).index_add_(1, ring, rows)
+    return rows - (total / count)[:, ring]
+
+
 def _mean_correlation(one: Tensor, other: Tensor) -> float:
-    """Of rows `[N, P]`."""
-    one, other = (rows - rows.mean(1, keepdim=True) for rows in (one, other))
+    """Of rows `[N, P]` whose means are 0."""
     return float(functional.cosine_similarity(one, other, dim=1).mean())
 
 

@@ -42,8 +42,9 @@ _PROBES = (
 )
 _LENS = "No label tells theta_E. Where the lens never varies, as in paper mode, all are alike."
 _K = (
-    "Correlation of k with the true potential in units of the sphere's, over the pixels; in brackets with that of "
-    "other lenses of the class, which an encoder comes to that knows nothing but the mean."
+    "Correlation of k with the true potential in units of the sphere's, over the pixels, less the mean of each ring, "
+    "which an error of theta_E changes; in brackets with that of other lenses of the class, which an encoder comes to "
+    "that knows nothing but the mean."
 )
 
 
