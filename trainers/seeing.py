@@ -142,7 +142,7 @@ def learned_and_true_k(found: Explanation, data: Data, lenses: Lenses) -> tuple[
     """
     if found.k is None or _true_radii(data, lenses) is None:
         return None
-    if data.pixel_scale is None or data.truth(lenses.index[:0], "potential") is None:
+    if data.pixel_scale is None or data.benchmark is None:
         return None
     # one by one, as the potentials of hundreds of halos take their time
     every = tqdm(lenses.index.split(1), desc="true potentials", unit="lens", delay=5, leave=False, dynamic_ncols=True)

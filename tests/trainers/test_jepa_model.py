@@ -240,7 +240,7 @@ def test_the_lens_encoder_explains_a_batch_of_any_size_and_channels():
         assert ((found.k - 1).abs() < 0.2).all() and found.k.std() > 0
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("encoder", ["vit", pytest.param("physics", marks=pytest.mark.slow)])
 def test_steps_compile_once(encoder):
     """Whatever the masks, their lengths are the same."""
     torch._dynamo.reset()

@@ -45,7 +45,7 @@ def test_any_checkpoint_can_be_loaded_and_strangers_are_refused(train):
     assert trainers.load(first).model.about["step"] < trainers.load(last).model.about["step"] == 6
     about = json.loads((last / "checkpoint.json").read_text())
     (last / "checkpoint.json").write_text(seal({**about, "trainer": "tarot"}))
-    with pytest.raises(CheckpointError, match=r"by trainers\.tarot; known: mae, ssl, classify, regress, superres"):
+    with pytest.raises(CheckpointError, match=r"by trainers\.tarot; known: mae, ssl, jepa, classify, "):
         trainers.load(last)
 
 
