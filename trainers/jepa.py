@@ -17,6 +17,7 @@ from lightly.utils.scheduler import cosine_schedule
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from trainers import jepa_evaluation
 from trainers.checkpoint import load_weights, read_checkpoint
 from trainers.collapse import collapse, spread
 from trainers.command_line import exit_with_message, parse
@@ -27,7 +28,7 @@ from trainers.encoder_evaluation import as_text, evaluate
 from trainers.errors import ConfigError
 from trainers.export import export_encoder
 from trainers.jepa_config import JEPAConfig
-from trainers.jepa_evaluation import learned_radii, lens_as_text, lens_figures, prediction_figures, radius_figures
+from trainers.jepa_evaluation import learned_radii, lens_figures, prediction_figures, radius_figures
 from trainers.jepa_figures import draw_loss, draw_masks
 from trainers.logs import validations
 from trainers.loop import Loop
@@ -224,7 +225,7 @@ def main(argv: list[str] | None = None) -> int:
                 task.export(loop.folder, metrics["step"])
                 figures = task.draw(loop.folder)
             write_summary(loop, data, figures, {name: metrics[name] for name in ("collapsed", "collapse")})
-            print(as_text(metrics) + lens_as_text(metrics))
+            print(as_text(metrics) + jepa_evaluation.as_text(metrics))
     except KeyboardInterrupt:
         say_how_to_resume("trainers.jepa", loop, config.resume)
         return 130

@@ -64,27 +64,31 @@ def lens_figures(encoder: LensEncoder, data: Data, folder: Path) -> dict[str, An
     """What is known of theta_E and k of test images, where the truth is; writes `theta_E.npz`.
 
     Returns:
-        `theta_E_correlation`, `theta_E_rms_arcsec`; by class `k_correlation` and `k_correlation_with_others`, see
+        `theta_E_correlation`, `theta_E_rms_arcsec` and `theta_E_deviation_arcsec` (of the true ones: the rms error of
+        whoever knows their mean alone); by class `k_correlation` and `k_correlation_with_others`, see
         `KCorrelations`.
     """
     found: dict[str, Any] = {}
     radii = test_radii(lambda images: learned_radii(encoder, data, images), data)
     if radii is not None:
         np.savez(folder / "theta_E.npz", index=radii.index, learned=radii.learned, true=radii.true)
-        found |= radii.figures()
+        found |= {**radii.figures(), "theta_E_deviation_arcsec": float(radii.true.std())}
     lenses = some_of_each_class(data, COMPARED)
     with torch.no_grad():
         k = k_correlations(encoder.explain(data.transform(lenses.image)), data, lenses)
     return found | ({} if k is None else {"k_correlation": k.own, "k_correlation_with_others": k.others})
 
 
-def lens_as_text(metrics: Mapping[str, Any]) -> str:
-    """What is known of theta_E and k, for people; "" where nothing is."""
-    lines = []
+def as_text(metrics: Mapping[str, Any]) -> str:
+    """How good the prediction is, and what is known of theta_E and k, for people."""
+    own, constant = (metrics["last"][f"{name}_loss"] for name in ("prediction", "constant"))
+    words = "better" if own < constant else "no better yet: train longer"
+    lines = [f"prediction       loss {own:.4f}, of the mean token of each place {constant:.4f}: {words}"]
     if "theta_E_rms_arcsec" in metrics:
         correlation = metrics.get("theta_E_correlation")
         words = "all alike" if correlation is None else f"correlation {correlation:.3f}"
-        lines.append(f"theta_E          {words}, rms error {metrics['theta_E_rms_arcsec']:.3f} arcsec")
+        mean = f"{metrics['theta_E_deviation_arcsec']:.3f} by their mean alone"
+        lines.append(f"theta_E          {words}, rms error {metrics['theta_E_rms_arcsec']:.3f} arcsec, {mean}")
     if "k_correlation" in metrics:
         others = metrics["k_correlation_with_others"]
         words = "; ".join(

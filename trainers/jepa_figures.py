@@ -74,8 +74,8 @@ def draw_loss(path: Path, run: Path, compactness: float) -> None:
         ("constant_loss", "--", "validation, the mean token of each place"),
     ):
         axis.plot(steps, [float(row[name]) for row in rows], style, markersize=4, label=label)
-    more = f", in training and {compactness:g} x compactness" if compactness else ""
-    axis.set(xlabel="step", ylabel=f"smooth L1 distance of tokens{more}")
+    more = f"in training and {compactness:g} x compactness" if compactness else ""
+    axis.set(xlabel="step", ylabel="smooth L1 distance of tokens", title=more)
     axis.grid(alpha=0.3)
     axis.legend()
     figure.savefig(path, dpi=110)

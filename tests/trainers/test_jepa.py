@@ -71,6 +71,7 @@ def test_a_run_leaves_everything_behind(run, capsys):
             "theta_E_rms_arcsec", "projection_deviation", "collapsed"} <= set(summary["trained"])  # fmt: skip
     said = capsys.readouterr().out
     assert "gain of the linear probe" in said and "theta_E          all alike, rms error" in said
+    assert re.search(r"prediction +loss 0\.\d+, of the mean token of each place 0\.\d+: (better|no better yet)", said)
     assert re.search(r"k +correlation with the true one: cdm [+-]0\.\d\d \([+-]0\.\d\d with other lenses' k\); ", said)
 
 

@@ -8,6 +8,7 @@ from torch._dynamo.testing import CompileCounter
 from torch.nn import functional
 
 from trainers.draws import Draws
+from trainers.errors import ConfigError
 from trainers.models.block_masks import BlockMaskConfig
 from trainers.models.jepa import JEPA, NAMES, PredictorConfig, jepa_loss, take, tokens_of
 from trainers.models.lens_encoder import LensEncoder
@@ -225,6 +226,14 @@ def test_take_gathers_tokens():
         for m in range(4)
         for place in range(5)
     )
+
+
+def test_a_jepa_explains_by_its_target_encoder():
+    model, images = built("physics").eval(), rings()
+    with torch.no_grad():
+        assert torch.equal(model.explain(images).theta_E, model.target.einstein_radius(images))
+    with pytest.raises(ConfigError, match="only the encoder of --encoder physics rebuilds sources"):
+        built("vit").explain(images)
 
 
 def test_the_lens_encoder_explains_a_batch_of_any_size_and_channels():

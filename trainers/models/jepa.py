@@ -18,8 +18,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainers.errors import CheckpointError
+from trainers.errors import CheckpointError, ConfigError
 from trainers.models.block_masks import BlockMaskConfig, BlockMasks
+from trainers.models.explanation import Explanation
 from trainers.models.lens_encoder import LensEncoder
 from trainers.models.patches import padded_size
 from trainers.models.registry import ImageShape, build_model
@@ -120,6 +121,16 @@ class JEPA(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """The target encoder's features `[B, D]` of transformed images `[B, C, H, W]`, as the paper judges it."""
         return self.target(images)
+
+    def explain(self, images: Tensor) -> Explanation:
+        """theta_E, k and source of transformed images `[B, C, H, W]`, and tokens, by the target encoder.
+
+        Raises:
+            ConfigError: it does not know the lens equation.
+        """
+        if not isinstance(self.target, LensEncoder):
+            raise ConfigError("only the encoder of --encoder physics rebuilds sources; this one is another.")
+        return self.target.explain(images)
 
     def project(self, images: Tensor) -> Tensor:
         """The mean `[B, D]` over an image's patches of what the loss compares."""

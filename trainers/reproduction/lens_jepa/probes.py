@@ -103,7 +103,8 @@ def _cells(row: Row) -> list[str]:
     if not row["seeds"]:
         return [row["title"], "not measured", *[""] * (len(_COLUMNS) - 2)]
     gain, before = row["gain"], row["untrained"]
-    fell = ", collapsed" if any(row["collapsed"]) else ""
+    count = sum(bool(said) for said in row["collapsed"])
+    fell = f", {count} of {row['seeds']} collapsed" if count else ""
     return [
         row["title"],
         str(row["seeds"]),

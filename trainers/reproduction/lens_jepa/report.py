@@ -38,7 +38,8 @@ _PROBES = (
     "Logistic regression on frozen features of the pretraining's validation images, judged on its test images. All "
     "encoders of one data have seen the same images, as often. Lens-JEPA has a second loss, the compactness of the "
     "source, by which theta_E is found, and more parameters; RankMe is that of each seed. The last column is of the "
-    "AUC."
+    "AUC; 'collapsed' are features that have become nearly the same for all images since the first step, whatever can "
+    "still be read off their differences."
 )
 _LENS = "No label tells theta_E. Where the lens never varies, as in paper mode, all are alike."
 _K = (
