@@ -1,7 +1,9 @@
 """A small stored set and a tiny model: most of a trainer can be tested without simulating anything."""
 
+import contextlib
 import dataclasses
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 
 from trainers import mae
 from trainers.checkpoint import write_checkpoint
+from trainers.loop import Loop
 from trainers.models.registry import build_model
 from trainers.models.vit import ViTConfig
 from trainers.transform import InputTransform
@@ -110,3 +113,24 @@ def pretend_ssl():
         return encoder.eval()
 
     return write
+
+
+@pytest.fixture
+def after_steps(monkeypatch):
+    """`with after_steps(5):` a run gets Ctrl-C after its fifth step."""
+
+    @contextlib.contextmanager
+    def interrupted_after(steps):
+        step, count = Loop._train_step, []
+
+        def interrupted(self, batches):
+            step(self, batches)
+            count.append(1)
+            if len(count) == steps:
+                signal.raise_signal(signal.SIGINT)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Loop, "_train_step", interrupted)
+            yield
+
+    return interrupted_after

@@ -6,17 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from recipes_valid import CONFIGS
 
 from lensgen.errors import LensgenError, UnknownNameError
-from trainers.classify import ClassifyConfig
 from trainers.command_line import RECIPES, leaves, parse, read_recipe, save_config, values
 from trainers.errors import ConfigError
 from trainers.jepa import JEPAConfig
 from trainers.mae import MAEConfig
-from trainers.pinn_config import PinnConfig
-from trainers.regress import RegressConfig
-from trainers.ssl import SSLConfig
-from trainers.superres import SuperresConfig
 
 
 def options(*flags):
@@ -60,15 +56,6 @@ def test_a_saved_configuration_is_a_recipe_of_itself(tmp_path):
     assert differing == {"config"}
 
 
-CONFIGS = {
-    "mae": MAEConfig,
-    "ssl": SSLConfig,
-    "jepa": JEPAConfig,
-    "classify": ClassifyConfig,
-    "pinn": PinnConfig,
-    "regress": RegressConfig,
-    "superres": SuperresConfig,
-}
 OF_TRAINERS = [path for path in sorted(RECIPES.glob("*.yaml")) if not path.stem.startswith("reproduce_")]
 
 

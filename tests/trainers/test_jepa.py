@@ -2,7 +2,6 @@
 
 import json
 import re
-import signal
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from trainers.draws import key_of
 from trainers.errors import ConfigError
 from trainers.loading import load
 from trainers.logs import read_table
-from trainers.loop import Loop
 from trainers.models.encoders import load_encoder
 from trainers.models.jepa import NAMES, build, jepa_loss
 from trainers.stored import read_stored
@@ -122,20 +120,11 @@ def test_the_target_encoder_is_loaded_exported_and_fine_tuned(encoder, run, stor
 
 
 @pytest.mark.parametrize("encoder", ["vit", "physics"])
-def test_a_resumed_run_is_the_run_that_was_never_interrupted(encoder, run, monkeypatch):
+def test_a_resumed_run_is_the_run_that_was_never_interrupted(encoder, run, after_steps):
     flags = [f"--encoder={encoder}", "--vit.dropout=0.1", "--steps=8", "--checkpoint-every=4", "--augment=d4"]
     whole = run(*flags)
-    step, count = Loop._train_step, []
-
-    def interrupted(self, batches):
-        step(self, batches)
-        count.append(1)
-        if len(count) == 5:
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(Loop, "_train_step", interrupted)
-    broken = run(*flags, out="broken", status=130)
-    monkeypatch.setattr(Loop, "_train_step", step)
+    with after_steps(5):
+        broken = run(*flags, out="broken", status=130)
     assert checkpoints(broken)[-1].name == "step_000005"
     assert jepa.main(["--resume", str(broken)]) == 0
     assert losses(broken) == losses(whole) and len(losses(whole)) == 8

@@ -2,7 +2,6 @@
 
 import json
 import re
-import signal
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from trainers import ssl
 from trainers.checkpoint import best_or_newest, checkpoints, read_checkpoint
 from trainers.loading import load
 from trainers.logs import read_table
-from trainers.loop import Loop
 from trainers.models.encoders import load_encoder
 from trainers.self_supervision.registry import METHODS
 from trainers.stored import read_stored
@@ -119,21 +117,12 @@ def test_the_encoder_is_loaded_exported_and_used(model, run, stored):
 
 
 @pytest.mark.parametrize("method", ["dino", "lejepa"])
-def test_a_resumed_run_is_the_run_that_was_never_interrupted(method, run, monkeypatch):
+def test_a_resumed_run_is_the_run_that_was_never_interrupted(method, run, after_steps):
     """DINO's teacher and centre, LeJEPA's directions; batch norms; dropout."""
     flags = [f"--method={method}", "--vit.dropout=0.1", "--steps=8", "--checkpoint-every=4", "--local-views=1"]
     whole = run(*flags)
-    step, count = Loop._train_step, []
-
-    def interrupted(self, batches):
-        step(self, batches)
-        count.append(1)
-        if len(count) == 5:
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(Loop, "_train_step", interrupted)
-    broken = run(*flags, out="broken", status=130)
-    monkeypatch.setattr(Loop, "_train_step", step)
+    with after_steps(5):
+        broken = run(*flags, out="broken", status=130)
     assert checkpoints(broken)[-1].name == "step_000005"
     assert ssl.main(["--resume", str(broken)]) == 0
     assert losses(broken) == losses(whole) and len(losses(whole)) == 8
